@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The one entry point; "make help" lists what there is.  The rules for what the
+# rig builds are in tools/rig/Makefile.
+
+BASE ?= 5.10
+VMX ?= auto
+KSRC ?=
+V ?= 0
+export V CACHE MIRROR JOBS BOOT_LIMIT BOOT_STALL QEMU_ACCEL
+
+RIG := tools/rig
+BASES := $(shell awk '!/^\#/ && NF && $$4 != "-" { print $$1 }' $(RIG)/bases)
+
+ifeq ($(KSRC),)
+ifeq ($(filter $(BASE),$(BASES)),)
+$(error BASE=$(BASE) is unknown, there is: $(BASES))
+endif
+endif
+
+MAKEFLAGS += --no-print-directory
+rig = $(RIG)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)"
+
+.PHONY: help run test check tree patches mbox setup clean distclean
+
+help:
+	@echo 'KVM on VMX: skip filter updates for MSRs that KVM intercepts already'
+	@echo
+	@echo '  make run       boot an unpatched and a patched KVM, print the table'
+	@echo '  make test      check, run, run again, and judge every line'
+	@echo '  make check     the patches and our own code, without a boot'
+	@echo '  make tree      only the source, with the series: build/BASE/src'
+	@echo '  make patches   write the files that the series adds into patches/'
+	@echo '  make mbox      each series as one mbox: build/SERIES.mbox'
+	@echo '  make setup     install what all of this needs'
+	@echo '  make clean     remove what was built, not the sources'
+	@echo '  make distclean remove build/'
+	@echo
+	@echo '  BASE=$(BASE)      the kernel: $(BASES)'
+	@echo '  KSRC=DIR       or a kernel tree of yours; it is not modified'
+	@echo '  VMX=auto       bochs (emulated), kvm (real), or auto'
+	@echo '  V=0            1: all that is run, and what it prints'
+	@echo '  CACHE=DIR      for downloads (~/.cache/kvm-msr-filter)'
+	@echo '  MIRROR=URL     a Debian mirror (the one that apt uses)'
+	@echo '  JOBS=N         processes at a time (one a CPU)'
+
+setup:
+	@$(RIG)/setup all bochs check
+
+run tree:
+	@$(RIG)/setup all
+	@$(rig) $@
+
+check:
+	@$(RIG)/setup all check
+	@$(rig) tree
+	@$(RIG)/locked $(RIG)/check "$(if $(KSRC),ksrc,$(BASE))"
+
+test:
+	@$(RIG)/setup all check
+	@$(RIG)/test-all-of "$(BASE)"
+
+patches:
+	@$(RIG)/generate
+
+clean:
+	@$(RIG)/locked sh -c 'for d in build/*/; do \
+		rm -rf "$$d/obj" "$$d/boot" "$$d/rig" "$$d/log" "$$d/report" \
+		       "$$d/variants" "$$d"/tests* "$$d/check"; done'
+
+distclean:
+	@$(RIG)/locked rm -rf build

@@ -1,0 +1,557 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * PID 1 of the rig's host kernel.
+ *
+ * It carries out /plan, a command a line, words separated by blanks:
+ *
+ *	group NAME			begin the results of one variant
+ *	load FILE [PARAM=VALUE...]	insert a module
+ *	unload NAME			remove a module
+ *	test NAME SECONDS FILE [ARG...]	run a program, SECONDS of guest time long
+ *					at most
+ *
+ * Every load, unload and test gets a verdict, in KTAP on the second serial
+ * port.  The exit status of a test means what it means in kselftest: 0 passed,
+ * 4 skipped, all else failed.  Whatever a test says itself, it has failed when
+ * the kernel logged a warning, a BUG or an oops while it ran.  The console, on
+ * the first serial port, gets a line a step, and the kernel's messages.
+ *
+ * The last line on both is the verdict, and then the machine powers off.  When
+ * init itself cannot go on it says "Bail out!" there.  There is no other way
+ * out: what is left to the watchdog outside is a panic, or a hang.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#define KSFT_SKIP	4
+#define MAX_WORDS	32
+#define RESULTS_PORT	"/dev/ttyS1"
+
+#define __printf(fmt, args)	__attribute__((format(printf, fmt, args)))
+#define __noreturn		__attribute__((noreturn))
+
+enum verdict { PASS, FAIL, SKIP };
+
+/* What the kernel says when something is wrong with it. */
+static const char * const kernel_complaints[] = {
+	"WARNING:",
+	"BUG:",
+	"kernel BUG at",
+	"Oops",
+	"general protection fault",
+	"unchecked MSR access error",
+	"kvm: vmread failed",
+	"kvm: vmwrite failed",
+	"INFO: rcu",
+	"INFO: task",
+	"Kernel panic",
+};
+
+static int console = -1, results = -1, kmsg = -1;
+
+/* Of the whole boot. */
+static unsigned int passed, failed, skipped;
+
+/* Of the group that runs: its number, its tests and how many failed. */
+static struct {
+	unsigned int nr, tests, failed;
+	char name[64];
+} group;
+
+static void put(int fd, const char *text, size_t len)
+{
+	while (fd >= 0 && len) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return;
+		text += n;
+		len -= n;
+	}
+}
+
+static void vsay(int fd, const char *fmt, va_list ap)
+{
+	char line[1024];
+	int n = vsnprintf(line, sizeof(line), fmt, ap);
+
+	if (n >= (int)sizeof(line))
+		n = sizeof(line) - 1;
+	put(fd, line, n);
+}
+
+static __printf(1, 2) void say(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsay(console, fmt, ap);
+	va_end(ap);
+}
+
+static __printf(1, 2) void ktap(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsay(results, fmt, ap);
+	va_end(ap);
+}
+
+/* The emulated UART drops what it still holds when the power goes. */
+static void __noreturn power_off(void)
+{
+	sync();
+	tcdrain(results);
+	tcdrain(console);
+	usleep(100000);
+	reboot(RB_POWER_OFF);
+	for (;;)
+		pause();
+}
+
+static __printf(1, 2) void __noreturn bail_out(const char *fmt, ...)
+{
+	char why[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+
+	ktap("Bail out! %s\n", why);
+	say("rig: Bail out! %s\n", why);
+	power_off();
+}
+
+static double seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+/*
+ * Read what the kernel logged since the last call.  Complaints go to the
+ * results; returns how many there were.
+ */
+static unsigned int kernel_complained(void)
+{
+	unsigned int found = 0;
+	char record[8192];
+	ssize_t n;
+
+	for (;;) {
+		char *text;
+		size_t i;
+
+		n = read(kmsg, record, sizeof(record) - 1);
+		if (n < 0 && (errno == EINTR || errno == EPIPE))
+			continue;
+		if (n <= 0)
+			return found;
+		record[n] = '\0';
+
+		/* "priority,sequence,time,flags;text", then tagged lines */
+		text = strchr(record, ';');
+		if (!text)
+			continue;
+		text[strcspn(text, "\n")] = '\0';
+		for (i = 0; i < sizeof(kernel_complaints) /
+				sizeof(kernel_complaints[0]); i++) {
+			if (!strstr(text, kernel_complaints[i]))
+				continue;
+			ktap("    # kernel: %s\n", text + 1);
+			found++;
+			break;
+		}
+	}
+}
+
+/* Count one verdict, @why being the reason where it is not a pass. */
+static void result(const char *what, enum verdict verdict, const char *why,
+		   double took)
+{
+	unsigned int complaints = kernel_complained();
+	char reason[96];
+
+	if (complaints && verdict != FAIL) {
+		snprintf(reason, sizeof(reason),
+			 "%u complaint(s) in the kernel's log", complaints);
+		verdict = FAIL;
+		why = reason;
+	}
+
+	group.tests++;
+	switch (verdict) {
+	case PASS:
+		passed++;
+		ktap("    ok %u %s\n", group.tests, what);
+		say("rig: %s: %s: ok (%.2f s of guest time)\n", group.name,
+		    what, took);
+		break;
+	case SKIP:
+		skipped++;
+		ktap("    ok %u %s # SKIP %s\n", group.tests, what, why);
+		say("rig: %s: %s: SKIP %s\n", group.name, what, why);
+		break;
+	case FAIL:
+		failed++;
+		group.failed++;
+		ktap("    # %s\n    not ok %u %s\n", why, group.tests, what);
+		say("rig: %s: %s: FAILED, %s\n", group.name, what, why);
+		break;
+	}
+}
+
+static void end_group(void)
+{
+	if (!group.nr)
+		return;
+	ktap("    1..%u\n", group.tests);
+	ktap("%sok %u %s\n", group.failed ? "not " : "", group.nr, group.name);
+}
+
+static void begin_group(const char *name)
+{
+	unsigned int nr = group.nr + 1;
+
+	end_group();
+	memset(&group, 0, sizeof(group));
+	group.nr = nr;
+	snprintf(group.name, sizeof(group.name), "%s", name);
+	ktap("    KTAP version 1\n    # Subtest: %s\n", name);
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* Name the code that was loaded, so that no variant is taken for another. */
+static void show_srcversion(const char *file)
+{
+	char path[128], version[64] = "";
+	char *c, name[64];
+	ssize_t n;
+	int fd;
+
+	snprintf(name, sizeof(name), "%s", base_name(file));
+	name[strcspn(name, ".")] = '\0';
+	for (c = name; *c; c++)
+		if (*c == '-')
+			*c = '_';
+
+	snprintf(path, sizeof(path), "/sys/module/%s/srcversion", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	n = read(fd, version, sizeof(version) - 1);
+	close(fd);
+	if (n > 0) {
+		version[strcspn(version, "\n")] = '\0';
+		ktap("    # module %s srcversion %s\n", name, version);
+	}
+}
+
+static void load_module(char **word, unsigned int words)
+{
+	double start = seconds();
+	char params[256] = "", what[320], why[128];
+	unsigned int i;
+	int fd, ret;
+
+	for (i = 1; i < words; i++) {
+		strncat(params, word[i], sizeof(params) - strlen(params) - 1);
+		strncat(params, i + 1 < words ? " " : "",
+			sizeof(params) - strlen(params) - 1);
+	}
+	snprintf(what, sizeof(what), "load %s%s%s", base_name(word[0]),
+		 *params ? " " : "", params);
+
+	fd = open(word[0], O_RDONLY | O_CLOEXEC);
+	ret = fd < 0 ? -1 : syscall(SYS_finit_module, fd, params, 0);
+	snprintf(why, sizeof(why), "%s", ret ? strerror(errno) : "");
+	if (fd >= 0)
+		close(fd);
+	if (!ret)
+		show_srcversion(word[0]);
+	result(what, ret ? FAIL : PASS, why, seconds() - start);
+}
+
+static void unload_module(const char *name)
+{
+	double start = seconds();
+	char what[80], why[128];
+	int ret = syscall(SYS_delete_module, name, O_NONBLOCK);
+
+	snprintf(why, sizeof(why), "%s", ret ? strerror(errno) : "");
+	snprintf(what, sizeof(what), "unload %s", name);
+	result(what, ret ? FAIL : PASS, why, seconds() - start);
+}
+
+/* Pass on what the test has printed; false at the end of it. */
+static bool copy_output(int fd, bool *fresh)
+{
+	char text[4096], *line;
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+
+	if (n <= 0)
+		return n < 0 && (errno == EINTR || errno == EAGAIN);
+	text[n] = '\0';
+	for (line = text; *line;) {
+		size_t len = strcspn(line, "\n");
+
+		if (*fresh)
+			ktap("    # ");
+		*fresh = line[len] == '\n';
+		len += *fresh;
+		put(results, line, len);
+		line += len;
+	}
+	return true;
+}
+
+/*
+ * Wait until @pid ends, passing on what comes from @fd; false when it has to be
+ * ended here because it is past its @deadline.
+ */
+static bool await(pid_t pid, int fd, double deadline, int *status)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	bool fresh = true, in_time = true;
+
+	for (;;) {
+		if (poll(&pfd, 1, 10) > 0 && !copy_output(fd, &fresh))
+			pfd.fd = -1;
+		if (waitpid(pid, status, WNOHANG) == pid)
+			break;
+		if (seconds() > deadline) {
+			in_time = false;
+			kill(-pid, SIGKILL);
+			while (waitpid(pid, status, 0) < 0 && errno == EINTR)
+				;
+			break;
+		}
+	}
+
+	/* What is still in the pipe, but not what a stray child may yet add. */
+	while (pfd.fd >= 0 && poll(&pfd, 1, 0) > 0 && copy_output(fd, &fresh))
+		;
+	if (!fresh)
+		ktap("\n");
+	return in_time;
+}
+
+static void __noreturn exec_test(char **argv, int out)
+{
+	int null = open("/dev/null", O_RDONLY);
+
+	setpgid(0, 0);
+	dup2(null, 0);
+	dup2(out, 1);
+	dup2(out, 2);
+	execv(argv[0], argv);
+	fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
+	_exit(127);
+}
+
+static void run_test(char **word, unsigned int words)
+{
+	const char *name = word[0];
+	double start = seconds();
+	double limit;
+	int out[2], status;
+	char *end, why[128];
+	bool in_time;
+	pid_t pid;
+
+	limit = words > 2 ? strtod(word[1], &end) : 0;
+	if (limit <= 0 || *end)
+		bail_out("/plan: \"test NAME SECONDS FILE\" expected");
+
+	ktap("    # Running: %s\n", name);
+	if (pipe2(out, O_CLOEXEC))
+		bail_out("pipe: %s", strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		bail_out("fork: %s", strerror(errno));
+	if (!pid)
+		exec_test(word + 2, out[1]);
+	setpgid(pid, pid);
+	close(out[1]);
+
+	in_time = await(pid, out[0], start + limit, &status);
+	close(out[0]);
+
+	/* Its children too: none may outlive it and disturb the next test. */
+	kill(-pid, SIGKILL);
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+
+	if (!in_time) {
+		snprintf(why, sizeof(why), "still ran after %.0f s", limit);
+		result(name, FAIL, why, seconds() - start);
+	} else if (WIFSIGNALED(status)) {
+		snprintf(why, sizeof(why), "killed by signal %d (%s)",
+			 WTERMSIG(status), strsignal(WTERMSIG(status)));
+		result(name, FAIL, why, seconds() - start);
+	} else if (WEXITSTATUS(status) == KSFT_SKIP) {
+		result(name, SKIP, "the test asked for it",
+		       seconds() - start);
+	} else {
+		snprintf(why, sizeof(why), "exit status %d",
+			 WEXITSTATUS(status));
+		result(name, WEXITSTATUS(status) ? FAIL : PASS, why,
+		       seconds() - start);
+	}
+}
+
+static void carry_out(char *line, unsigned int lineno)
+{
+	char *word[MAX_WORDS + 1] = { NULL };
+	unsigned int words = 0;
+	char *at;
+
+	for (at = strtok(line, " \t\n"); at; at = strtok(NULL, " \t\n")) {
+		if (words == MAX_WORDS)
+			bail_out("/plan:%u: over %d words", lineno, MAX_WORDS);
+		word[words++] = at;
+	}
+	if (!words || word[0][0] == '#')
+		return;
+
+	if (words == 2 && !strcmp(word[0], "group"))
+		begin_group(word[1]);
+	else if (!group.nr)
+		bail_out("/plan:%u: no group yet", lineno);
+	else if (words > 1 && !strcmp(word[0], "load"))
+		load_module(word + 1, words - 1);
+	else if (words == 2 && !strcmp(word[0], "unload"))
+		unload_module(word[1]);
+	else if (words > 1 && !strcmp(word[0], "test"))
+		run_test(word + 1, words - 1);
+	else
+		bail_out("/plan:%u: no such command: %s", lineno, word[0]);
+}
+
+static void mount_one(const char *type, const char *where)
+{
+	mkdir(where, 0755);
+	if (mount(type, where, type, MS_NOSUID, NULL) && errno != EBUSY)
+		bail_out("mount %s on %s: %s (kernel option missing?)", type,
+			 where, strerror(errno));
+}
+
+static int open_port(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+	struct termios tio;
+
+	if (fd >= 0 && !tcgetattr(fd, &tio)) {
+		cfmakeraw(&tio);
+		cfsetspeed(&tio, B115200);
+		tcsetattr(fd, TCSANOW, &tio);
+	}
+	return fd;
+}
+
+/* Which machine this is, for the head of the report. */
+static void describe_host(void)
+{
+	char line[4096], model[256] = "unknown";
+	struct utsname uts;
+	bool vmx = false, svm = false;
+	unsigned int cpus = 0;
+	FILE *cpuinfo;
+	char *value;
+
+	cpuinfo = fopen("/proc/cpuinfo", "re");
+	if (!cpuinfo)
+		bail_out("/proc/cpuinfo: %s", strerror(errno));
+	while (fgets(line, sizeof(line), cpuinfo)) {
+		value = strchr(line, ':');
+		if (!value)
+			continue;
+		value[strcspn(value, "\n")] = '\0';
+		if (!strncmp(line, "model name", 10)) {
+			snprintf(model, sizeof(model), "%s",
+				 value + 1 + strspn(value + 1, " "));
+			cpus++;
+		} else if (!strncmp(line, "flags", 5)) {
+			vmx |= !!strstr(value, " vmx");
+			svm |= !!strstr(value, " svm");
+		}
+	}
+	fclose(cpuinfo);
+
+	uname(&uts);
+	ktap("# host kernel: %s\n# host cpu: %u x %s\n# virtualization: %s\n",
+	     uts.release, cpus, model, vmx ? "vmx" : svm ? "svm" : "none");
+	say("rig: Linux %s on %u x %s, %s\n", uts.release, cpus, model,
+	    vmx ? "vmx" : svm ? "svm" : "no hardware virtualization");
+}
+
+int main(void)
+{
+	unsigned int lineno = 0;
+	char line[1024];
+	FILE *plan;
+
+	mount_one("devtmpfs", "/dev");
+	console = open_port("/dev/console");
+	results = open_port(RESULTS_PORT);
+	if (results < 0)
+		bail_out("no second serial port for the results");
+	ktap("KTAP version 1\n");
+
+	mount_one("proc", "/proc");
+	mount_one("sysfs", "/sys");
+	mount_one("debugfs", "/sys/kernel/debug");
+	mount_one("tmpfs", "/tmp");
+	mount_one("tmpfs", "/dev/shm");
+
+	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (kmsg < 0)
+		bail_out("/dev/kmsg: %s", strerror(errno));
+	describe_host();
+
+	begin_group("boot");
+	result("reached init", PASS, "", seconds());
+
+	plan = fopen("/plan", "re");
+	if (!plan)
+		bail_out("/plan: %s", strerror(errno));
+	while (fgets(line, sizeof(line), plan))
+		carry_out(line, ++lineno);
+	fclose(plan);
+
+	end_group();
+	ktap("1..%u\n# Totals: pass:%u fail:%u skip:%u\n", group.nr, passed,
+	     failed, skipped);
+	say("rig: done: %u passed, %u failed, %u skipped\n", passed, failed,
+	    skipped);
+	power_off();
+}
