@@ -18,6 +18,7 @@ $(error BASE=$(BASE) is unknown, there is: $(BASES))
 endif
 endif
 
+NAME := $(if $(KSRC),ksrc,$(BASE))
 MAKEFLAGS += --no-print-directory
 rig = $(RIG)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)"
 
@@ -53,12 +54,21 @@ run tree:
 
 check:
 	@$(RIG)/setup all check
-	@$(rig) tree
-	@$(RIG)/locked $(RIG)/check "$(if $(KSRC),ksrc,$(BASE))"
+	@$(rig) config
+	@$(RIG)/locked $(RIG)/check $(NAME)
 
+# All three, whatever becomes of each, and then the count.
 test:
 	@$(RIG)/setup all check
-	@$(RIG)/test-all-of "$(BASE)"
+	@rm -f build/$(NAME)/report/judgement.tap build/$(NAME)/check/check.tap
+	-@$(MAKE) check
+	-@$(MAKE) run && $(rig) again
+	@$(RIG)/report count build/$(NAME)/check/check.tap \
+		build/$(NAME)/report/judgement.tap
+
+mbox:
+	@for f in patches/*/; do f=$$(basename $$f); \
+		$(RIG)/mbox $$f build/$$f.mbox && echo "  MBOX    build/$$f.mbox"; done
 
 patches:
 	@$(RIG)/generate

@@ -11,6 +11,10 @@ cd "${0%/*}/../.."
 # locale, and no git setting of the user's changes what the rig does.
 export LC_ALL=C GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 
+# Nor does a variable that is meant for another build, or for a make above us.
+unset MAKEFLAGS MFLAGS MAKELEVEL CFLAGS CPPFLAGS LDFLAGS LDLIBS ARCH \
+	CROSS_COMPILE KBUILD_OUTPUT KCFLAGS O
+
 # One line on what is wrong and what to do, and out.
 die() {
 	echo "${0##*/}: $*" >&2
@@ -24,16 +28,6 @@ say() {
 # As Kbuild announces a step.
 step() {
 	printf '  %-8s%s\n' "$1" "$2"
-}
-
-# Column $3 of the row of table $1 whose first column is $2.
-column() {
-	awk -v key="$2" -v col="$3" '!/^#/ && $1 == key { print $col; exit }' "$1"
-}
-
-# The first column of table $1, on one line.
-names() {
-	awk '!/^#/ && NF { printf "%s%s", sep, $1; sep = " " }' "$1"
 }
 
 # Stop unless the disk that holds $1 has $2 MiB free.
