@@ -7,6 +7,7 @@ BASE ?= 5.10
 VMX ?= auto
 KSRC ?=
 V ?= 0
+JOBS ?= $(shell nproc)
 export V CACHE MIRROR JOBS BOOT_LIMIT BOOT_STALL QEMU_ACCEL
 
 RIG := tools/rig
