@@ -23,7 +23,7 @@ NAME := $(if $(KSRC),ksrc,$(BASE))
 MAKEFLAGS += --no-print-directory
 rig = $(RIG)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)"
 
-.PHONY: help run test check tree patches mbox setup clean distclean
+.PHONY: help run test check tree patches mbox readme setup clean distclean
 
 help:
 	@echo 'KVM on VMX: skip filter updates for MSRs that KVM intercepts already'
@@ -34,6 +34,7 @@ help:
 	@echo '  make tree      only the source, with the series: build/BASE/src'
 	@echo '  make patches   write the files that the series adds into patches/'
 	@echo '  make mbox      each series as one mbox: build/SERIES.mbox'
+	@echo '  make readme    put the table of the last run into README'
 	@echo '  make setup     install what all of this needs'
 	@echo '  make clean     remove what was built, not the sources'
 	@echo '  make distclean remove build/'
@@ -73,6 +74,9 @@ mbox:
 
 patches:
 	@$(RIG)/generate
+
+readme:
+	@$(RIG)/report readme build/$(NAME)/report
 
 clean:
 	@$(RIG)/locked sh -c 'for d in build/*/; do \
