@@ -23,7 +23,7 @@ NAME := $(if $(KSRC),ksrc,$(BASE))
 MAKEFLAGS += --no-print-directory
 rig = $(RIG)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)"
 
-.PHONY: help run test check tree patches mbox readme setup clean distclean
+.PHONY: help mutants run test check tree patches mbox readme setup clean distclean
 
 help:
 	@echo 'KVM on VMX: skip filter updates for MSRs that KVM intercepts already'
@@ -31,6 +31,7 @@ help:
 	@echo '  make run       boot an unpatched and a patched KVM, print the table'
 	@echo '  make test      check, run, run again, and judge every line'
 	@echo '  make check     the patches and our own code, without a boot'
+	@echo '  make mutants   seeded faults in the patched KVM, and which test sees which'
 	@echo '  make tree      only the source, with the series: build/BASE/src'
 	@echo '  make patches   write the files that the series adds into patches/'
 	@echo '  make mbox      each series as one mbox: build/SERIES.mbox'
@@ -50,7 +51,7 @@ help:
 setup:
 	@$(RIG)/setup all bochs check
 
-run tree:
+run tree mutants:
 	@$(RIG)/setup all
 	@$(rig) $@
 

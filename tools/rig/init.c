@@ -2,7 +2,8 @@
 /*
  * PID 1 of the rig's host kernel.
  *
- * It carries out /plan, a command a line, words separated by blanks:
+ * It carries out /plan.N, N being the number of CPUs, a command a line, words
+ * separated by blanks:
  *
  *	group NAME			begin the results of one variant
  *	load FILE [PARAM=VALUE...]	insert a module
@@ -390,7 +391,7 @@ static void run_test(char **word, unsigned int words)
 
 	limit = words > 2 ? strtod(word[1], &end) : 0;
 	if (limit <= 0 || *end)
-		bail_out("/plan: \"test NAME SECONDS FILE\" expected");
+		bail_out("plan: \"test NAME SECONDS FILE\" expected");
 
 	ktap("    # Running: %s\n", name);
 	if (pipe2(out, O_CLOEXEC))
@@ -437,7 +438,7 @@ static void carry_out(char *line, unsigned int lineno)
 
 	for (at = strtok(line, " \t\n"); at; at = strtok(NULL, " \t\n")) {
 		if (words == MAX_WORDS)
-			bail_out("/plan:%u: over %d words", lineno, MAX_WORDS);
+			bail_out("plan:%u: over %d words", lineno, MAX_WORDS);
 		word[words++] = at;
 	}
 	if (!words || word[0][0] == '#')
@@ -446,7 +447,7 @@ static void carry_out(char *line, unsigned int lineno)
 	if (words == 2 && !strcmp(word[0], "group"))
 		begin_group(word[1]);
 	else if (!group.nr)
-		bail_out("/plan:%u: no group yet", lineno);
+		bail_out("plan:%u: no group yet", lineno);
 	else if (words > 1 && !strcmp(word[0], "load"))
 		load_module(word + 1, words - 1);
 	else if (words == 2 && !strcmp(word[0], "unload"))
@@ -454,7 +455,7 @@ static void carry_out(char *line, unsigned int lineno)
 	else if (words > 1 && !strcmp(word[0], "test"))
 		run_test(word + 1, words - 1);
 	else
-		bail_out("/plan:%u: no such command: %s", lineno, word[0]);
+		bail_out("plan:%u: no such command: %s", lineno, word[0]);
 }
 
 static void mount_one(const char *type, const char *where)
@@ -517,7 +518,7 @@ static void describe_host(void)
 int main(void)
 {
 	unsigned int lineno = 0;
-	char line[1024];
+	char path[32], line[1024];
 	FILE *plan;
 
 	mount_one("devtmpfs", "/dev");
@@ -541,9 +542,11 @@ int main(void)
 	begin_group("boot");
 	result("reached init", PASS, "", seconds());
 
-	plan = fopen("/plan", "re");
+	snprintf(path, sizeof(path), "/plan.%ld",
+		 sysconf(_SC_NPROCESSORS_ONLN));
+	plan = fopen(path, "re");
 	if (!plan)
-		bail_out("/plan: %s", strerror(errno));
+		bail_out("%s: %s", path, strerror(errno));
 	while (fgets(line, sizeof(line), plan))
 		carry_out(line, ++lineno);
 	fclose(plan);
