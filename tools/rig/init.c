@@ -220,7 +220,8 @@ static void result(const char *what, enum verdict verdict, const char *why,
 		failed++;
 		group.failed++;
 		ktap("    # %s\n    not ok %u %s\n", why, group.tests, what);
-		say("rig: %s: %s: FAILED, %s\n", group.name, what, why);
+		say("rig: %s: %s: FAILED, %s (%.2f s of guest time)\n",
+		    group.name, what, why, took);
 		break;
 	}
 }
