@@ -41,7 +41,7 @@ static unsigned long long seed = 5101519;
 module_param(seed, ullong, 0444);
 MODULE_PARM_DESC(seed, "of what is random in the states that are tested");
 
-#define RANDOM_STATES		4000
+#define RANDOM_STATES		1500
 #define MAX_REPORTS		4
 
 #define MSR_BITMAP_BITS		(PAGE_SIZE * BITS_PER_BYTE)
@@ -111,7 +111,7 @@ static const struct access {
 };
 
 /* What the MSR bitmap is full of, apart from what the test is about. */
-enum fill { ZEROES, ONES, RANDOM, NR_FILLS };
+enum { ZEROES, ONES, RANDOM, NR_FILLS };
 
 struct msr_filter_test {
 	struct kunit *test;
@@ -121,12 +121,13 @@ struct msr_filter_test {
 	struct vcpu_vmx *vmx_before;
 	bool resets_x2apic;
 
-	/* MSR bitmaps: the vCPU's, and what it was and ought to be. */
+	/* MSR bitmaps: the vCPU's, what it was, and what it ought to be. */
 	unsigned long *hw;
 	unsigned long *before;
 	unsigned long *model;
 	unsigned long *recalculated;
-	unsigned long *random;
+	unsigned long *fills[NR_FILLS];
+	unsigned long *fill;
 
 	struct kvm_x86_msr_filter *filter;
 	unsigned long *range_bitmaps[MAX_RANGES];
@@ -154,16 +155,6 @@ static unsigned long *shadow(struct vcpu_vmx *vmx, int type)
 static bool same(const void *a, const void *b, size_t size)
 {
 	return bitmap_equal(a, b, size * BITS_PER_BYTE);
-}
-
-static u64 hash_bitmap(u64 hash, const unsigned long *bitmap, unsigned int bits)
-{
-	unsigned int i;
-
-	for (i = 0; i < BITS_TO_LONGS(bits); i++)
-		hash = (hash ^ bitmap[i]) * 0x100000001b3ull;
-
-	return hash ^ hash >> 32;
 }
 
 /* ---- The filter */
@@ -235,8 +226,6 @@ static void fill_model(struct msr_filter_test *t)
 	bool pt = t->vmx->pt_desc.guest.ctl & RTIT_CTL_TRACEEN;
 	unsigned int i, j;
 
-	memcpy(t->model, t->before, PAGE_SIZE);
-
 	for (j = 0; j < ARRAY_SIZE(types); j++) {
 		int type = types[j];
 
@@ -276,8 +265,6 @@ static void recalculate_all(struct msr_filter_test *t)
 	struct vcpu_vmx *vmx = t->vmx;
 	bool pt = vmx->pt_desc.guest.ctl & RTIT_CTL_TRACEEN;
 	unsigned int i;
-
-	memcpy(t->recalculated, t->before, PAGE_SIZE);
 
 	for (i = 0; i < ARRAY_SIZE(slots); i++) {
 		u32 msr = slots[i].index;
@@ -355,9 +342,17 @@ static bool vcpu_is_as_before(struct msr_filter_test *t)
 static void try_state(struct msr_filter_test *t)
 {
 	struct vcpu_vmx *vmx = t->vmx, *vmx_before = t->vmx_before;
-	bool as_model, as_recalculated, shadow_kept, vcpu_kept;
+	unsigned long off_model = 0, off_recalculated = 0;
+	bool shadow_kept, vcpu_kept;
+	u64 hash = t->checksum;
+	unsigned int i;
 
-	memcpy(t->before, t->hw, PAGE_SIZE);
+	/* Each page is gone through twice, as that is what takes the time. */
+	for (i = 0; i < PAGE_SIZE / sizeof(long); i++) {
+		t->hw[i] = t->before[i];
+		t->model[i] = t->before[i];
+		t->recalculated[i] = t->before[i];
+	}
 	vmx_before->shadow_msr_intercept = vmx->shadow_msr_intercept;
 	vmx_before->pt_desc.guest.ctl = vmx->pt_desc.guest.ctl;
 
@@ -373,16 +368,19 @@ static void try_state(struct msr_filter_test *t)
 	vmx->shadow_msr_intercept = vmx_before->shadow_msr_intercept;
 	fill_model(t);
 	recalculate_all(t);
-	as_model = bitmap_equal(t->hw, t->model, MSR_BITMAP_BITS);
-	as_recalculated = bitmap_equal(t->hw, t->recalculated, MSR_BITMAP_BITS);
 
-	t->checksum = hash_bitmap(t->checksum, t->hw, MSR_BITMAP_BITS);
+	for (i = 0; i < PAGE_SIZE / sizeof(long); i++) {
+		off_model |= t->hw[i] ^ t->model[i];
+		off_recalculated |= t->hw[i] ^ t->recalculated[i];
+		hash = rol64(hash ^ t->hw[i], 23) * 0x9e3779b97f4a7c15ull;
+	}
+	t->checksum = hash;
 
-	if (!as_model || !as_recalculated || !shadow_kept || !vcpu_kept) {
+	if (off_model || off_recalculated || !shadow_kept || !vcpu_kept) {
 		if (t->wrong++ < MAX_REPORTS) {
-			if (!as_model)
+			if (off_model)
 				report(t, t->model, "the model");
-			if (!as_recalculated)
+			if (off_recalculated)
 				report(t, t->recalculated, "recalculating all");
 			if (!shadow_kept)
 				kunit_err(t->test, "state %u: shadow bits have changed\n",
@@ -392,7 +390,6 @@ static void try_state(struct msr_filter_test *t)
 					  t->states);
 		}
 		/* Each state is judged on its own. */
-		memcpy(t->hw, t->model, PAGE_SIZE);
 		memcpy(vmx_before, vmx, sizeof(*vmx));
 	}
 	t->states++;
@@ -417,12 +414,24 @@ static u32 below(struct msr_filter_test *t, u32 limit)
 	return prandom_u32_state(&t->rnd) % limit;
 }
 
-static void fill_hw(struct msr_filter_test *t, enum fill fill)
+/* Begin anew, with no MSR bitmap but what it is filled with. */
+static void begin_state(struct msr_filter_test *t, unsigned int fill)
 {
-	if (fill == RANDOM)
-		memcpy(t->hw, t->random, PAGE_SIZE);
-	else
-		memset(t->hw, fill == ONES ? 0xff : 0, PAGE_SIZE);
+	unsigned int i, j, bit;
+
+	if (t->fill != t->fills[fill]) {
+		t->fill = t->fills[fill];
+		memcpy(t->before, t->fill, PAGE_SIZE);
+		return;
+	}
+
+	/* No need for all of it, only this much has been prepared since. */
+	for (i = 0; i < ARRAY_SIZE(slots); i++) {
+		for (j = 0; j < ARRAY_SIZE(types); j++) {
+			bit = msr_bit(slots[i].index, types[j]);
+			__assign_bit(bit, t->before, test_bit(bit, t->fill));
+		}
+	}
 }
 
 /* Have KVM want to intercept the access or not, keeping the guarantee. */
@@ -431,7 +440,7 @@ static void set_shadow(struct msr_filter_test *t, unsigned int slot, int type,
 {
 	__assign_bit(slot, shadow(t->vmx, type), intercept);
 	if (intercept)
-		__set_bit(msr_bit(slots[slot].index, type), t->hw);
+		__set_bit(msr_bit(slots[slot].index, type), t->before);
 }
 
 static void set_all_shadows(struct msr_filter_test *t, bool intercept)
@@ -450,7 +459,7 @@ static void set_access(struct msr_filter_test *t, unsigned int slot, int type,
 	u32 msr = slots[slot].index;
 
 	set_shadow(t, slot, type, access->shadow);
-	__assign_bit(msr_bit(msr, type), t->hw, access->intercepted);
+	__assign_bit(msr_bit(msr, type), t->before, access->intercepted);
 	filter_add_uniform(t, msr, 1, type, !access->denied);
 }
 
@@ -471,8 +480,9 @@ static unsigned int pick(unsigned int *left, unsigned int choices)
  */
 static void probe_x2apic(struct msr_filter_test *t)
 {
-	fill_hw(t, ZEROES);
-	set_all_shadows(t, true);
+	memset(t->hw, 0, PAGE_SIZE);
+	bitmap_fill(t->vmx->shadow_msr_intercept.read, ARRAY_SIZE(slots));
+	bitmap_fill(t->vmx->shadow_msr_intercept.write, ARRAY_SIZE(slots));
 	use_filter(t, NULL);
 	kvm_x86_ops.msr_filter_changed(&t->vmx->vcpu);
 	t->resets_x2apic = test_bit(msr_bit(X2APIC_FIRST, MSR_TYPE_R), t->hw);
@@ -519,7 +529,7 @@ static void msr_filter_each_slot(struct kunit *test)
 {
 	enum { SHADOWED, ALLOWED, DENIED, NR_OTHERS };
 	struct msr_filter_test *t = begin(test);
-	unsigned int n, left, others, slot;
+	unsigned int n, left, others, slot, fill;
 	const struct access *read, *write;
 
 	if (!t)
@@ -529,12 +539,13 @@ static void msr_filter_each_slot(struct kunit *test)
 		left = n;
 		read = &accesses[pick(&left, ARRAY_SIZE(accesses))];
 		write = &accesses[pick(&left, ARRAY_SIZE(accesses))];
-		fill_hw(t, pick(&left, NR_FILLS));
 		others = pick(&left, NR_OTHERS);
 		slot = pick(&left, ARRAY_SIZE(slots));
+		fill = pick(&left, NR_FILLS);
 		if (left)
 			break;
 
+		begin_state(t, fill);
 		new_filter(t, others != DENIED);
 		set_all_shadows(t, others == SHADOWED);
 		set_access(t, slot, MSR_TYPE_R, read);
@@ -545,35 +556,39 @@ static void msr_filter_each_slot(struct kunit *test)
 }
 
 /*
- * Every two accesses, be they of one slot or of two, in all states, with what is
- * around them changing from state to state.
+ * Every two accesses, be they of one slot or of two, in all states but for what
+ * was intercepted before: that, and what is around them, changes all the time.
  */
 static void msr_filter_each_pair(struct kunit *test)
 {
 	const unsigned int nr = ARRAY_SIZE(slots) * ARRAY_SIZE(types);
 	struct msr_filter_test *t = begin(test);
-	const struct access *access_a, *access_b;
 	unsigned int n, left, a, b;
+	struct access states[2];
 
 	if (!t)
 		return;
 
 	for (n = 0; ; n++) {
 		left = n;
-		access_a = &accesses[pick(&left, ARRAY_SIZE(accesses))];
-		access_b = &accesses[pick(&left, ARRAY_SIZE(accesses))];
+		states[0].shadow = pick(&left, 2);
+		states[0].denied = pick(&left, 2);
+		states[1].shadow = pick(&left, 2);
+		states[1].denied = pick(&left, 2);
 		a = pick(&left, nr);
 		b = pick(&left, nr);
 		if (left)
 			break;
 		if (a >= b)
 			continue;
+		states[0].intercepted = states[0].shadow || below(t, 2);
+		states[1].intercepted = states[1].shadow || below(t, 2);
 
-		fill_hw(t, t->states % NR_FILLS);
-		new_filter(t, t->states & 1);
-		set_all_shadows(t, t->states & 2);
-		set_access(t, a / 2, types[a % 2], access_a);
-		set_access(t, b / 2, types[b % 2], access_b);
+		begin_state(t, b % NR_FILLS);
+		new_filter(t, below(t, 2));
+		set_all_shadows(t, below(t, 2));
+		set_access(t, a / 2, types[a % 2], &states[0]);
+		set_access(t, b / 2, types[b % 2], &states[1]);
 		try_state(t);
 	}
 	finish(t);
@@ -647,7 +662,7 @@ static void msr_filter_ranges(struct kunit *test)
 {
 	struct msr_filter_test *t = begin(test);
 	unsigned int n, left, allow, layout, slot;
-	enum fill fill;
+	unsigned int fill;
 	u32 flags;
 
 	if (!t)
@@ -655,13 +670,12 @@ static void msr_filter_ranges(struct kunit *test)
 
 	/* No filter, and filters without ranges. */
 	for (fill = 0; fill < NR_FILLS; fill++) {
-		fill_hw(t, fill);
+		begin_state(t, fill);
 		set_all_shadows(t, false);
 		use_filter(t, NULL);
 		try_state(t);
 
 		for (allow = 0; allow <= 1; allow++) {
-			fill_hw(t, fill);
 			new_filter(t, allow);
 			try_state(t);
 		}
@@ -676,7 +690,7 @@ static void msr_filter_ranges(struct kunit *test)
 		if (left)
 			break;
 
-		fill_hw(t, t->states % NR_FILLS);
+		begin_state(t, slot % NR_FILLS);
 		set_all_shadows(t, false);
 		new_filter(t, allow);
 		filter_add_layout(t, layout, slots[slot].index, flags);
@@ -702,42 +716,44 @@ static void filter_add_random(struct msr_filter_test *t)
 	fill_random(t, bitmap, BITS_TO_LONGS(nmsrs + 1) * sizeof(long));
 }
 
+/* A vCPU as it may be after any number of changes of the filter. */
+static void begin_random_state(struct msr_filter_test *t)
+{
+	unsigned int i, j;
+
+	fill_random(t, t->before, PAGE_SIZE);
+	for (i = 0; i < ARRAY_SIZE(slots); i++)
+		for (j = 0; j < ARRAY_SIZE(types); j++)
+			set_shadow(t, i, types[j], below(t, 2));
+	t->vmx->pt_desc.guest.ctl = below(t, 2) ? RTIT_CTL_TRACEEN : 0;
+}
+
 /*
- * Anything that can be, and one change of the filter after another: half of the
- * states go on with the MSR bitmap that the last one has left.
+ * Anything that can be, and from there one change of the filter after another,
+ * with KVM changing its mind on one access in between.
  */
 static void msr_filter_random(struct kunit *test)
 {
 	struct msr_filter_test *t = begin(test);
-	unsigned int i, ranges, n;
+	unsigned int ranges, n;
 
 	if (!t)
 		return;
 
 	for (n = 0; n < RANDOM_STATES; n++) {
-		if (!(n % 16))
-			fill_random(t, t->random, PAGE_SIZE);
-		if (!below(t, 2))
-			fill_hw(t, below(t, NR_FILLS));
-
-		for (i = 0; i < ARRAY_SIZE(slots); i++) {
-			u32 bits = below(t, 16);
-
-			__assign_bit(msr_bit(slots[i].index, MSR_TYPE_R), t->hw,
-				     bits & 1);
-			__assign_bit(msr_bit(slots[i].index, MSR_TYPE_W), t->hw,
-				     bits & 2);
-			set_shadow(t, i, MSR_TYPE_R, bits & 4);
-			set_shadow(t, i, MSR_TYPE_W, bits & 8);
+		if (!(n % 8)) {
+			begin_random_state(t);
+		} else {
+			memcpy(t->before, t->hw, PAGE_SIZE);
+			set_shadow(t, below(t, ARRAY_SIZE(slots)),
+				   types[below(t, 2)], below(t, 2));
 		}
-		t->vmx->pt_desc.guest.ctl = below(t, 2) ? RTIT_CTL_TRACEEN : 0;
 
 		new_filter(t, below(t, 2));
 		for (ranges = below(t, MAX_RANGES + 1); ranges; ranges--)
 			filter_add_random(t);
 		if (!below(t, 32))
 			use_filter(t, NULL);
-
 		try_state(t);
 	}
 	finish(t);
@@ -768,9 +784,13 @@ static int msr_filter_init(struct kunit *test)
 	t->before = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
 	t->model = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
 	t->recalculated = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
-	t->random = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	for (i = 0; i < NR_FILLS; i++) {
+		t->fills[i] = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+		if (!t->fills[i])
+			return -ENOMEM;
+	}
 	if (!t->kvm_vmx || !t->vmx || !t->vmx_before || !t->filter || !t->hw ||
-	    !t->before || !t->model || !t->recalculated || !t->random)
+	    !t->before || !t->model || !t->recalculated)
 		return -ENOMEM;
 
 	for (i = 0; i < MAX_RANGES; i++) {
@@ -792,7 +812,8 @@ static int msr_filter_init(struct kunit *test)
 	memcpy(t->vmx_before, vmx, sizeof(*vmx));
 
 	prandom_seed_state(&t->rnd, seed);
-	fill_random(t, t->random, PAGE_SIZE);
+	memset(t->fills[ONES], 0xff, PAGE_SIZE);
+	fill_random(t, t->fills[RANDOM], PAGE_SIZE);
 
 	if (init_srcu_struct(&t->kvm_vmx->kvm.srcu))
 		return -ENOMEM;
