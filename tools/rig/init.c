@@ -10,11 +10,15 @@
  *	unload NAME			remove a module
  *	test NAME SECONDS FILE [ARG...]	run a program, SECONDS of guest time long
  *					at most
+ *	kunit NAME FILE			insert a module of KUnit tests, which run
+ *					then, and remove it
  *
- * Every load, unload and test gets a verdict, in KTAP on the second serial
+ * Every load, unload, test and kunit gets a verdict, in KTAP on the second serial
  * port.  The exit status of a test means what it means in kselftest: 0 passed,
  * 4 skipped, all else failed.  Whatever a test says itself, it has failed when
- * the kernel logged a warning, a BUG or an oops while it ran.  The console, on
+ * the kernel logged a warning, a BUG or an oops while it ran.  What KUnit tests
+ * found is what KUnit logs: any that is "not ok", or none, is a failure, and one
+ * that says "# SKIP" has the whole of them skipped.  The console, on
  * the first serial port, gets a line a step, and the kernel's messages.
  *
  * The last line on both is the verdict, and then the machine powers off.  When
@@ -75,6 +79,12 @@ static struct {
 	unsigned int nr, tests, failed;
 	char name[64];
 } group;
+
+/* What KUnit logged, while somebody is listening. */
+static struct {
+	bool listening;
+	unsigned int ok, not_ok, skipped;
+} kunit;
 
 static void put(int fd, const char *text, size_t len)
 {
@@ -152,6 +162,41 @@ static double seconds(void)
 	return now.tv_sec + now.tv_nsec / 1e9;
 }
 
+static bool starts_with(const char *text, const char *start)
+{
+	return !strncmp(text, start, strlen(start));
+}
+
+/* Pass on a message that is KUnit's, and not for anybody else to judge. */
+static bool is_from_kunit(char *text)
+{
+	const char *start = text + strspn(text, " \t");
+	char *newline;
+
+	if (!kunit.listening)
+		return false;
+	if (starts_with(start, "ok "))
+		kunit.ok++;
+	else if (starts_with(start, "not ok "))
+		kunit.not_ok++;
+	else if (!starts_with(start, "#") && !starts_with(start, "1..") &&
+		 !starts_with(start, "TAP version") &&
+		 !starts_with(start, "KTAP version"))
+		return false;
+	if (strstr(start, "# SKIP"))
+		kunit.skipped++;
+
+	/* One message may be many lines. */
+	while ((newline = strstr(text, "\\x0a"))) {
+		*newline = '\0';
+		ktap("    # %s\n", text);
+		text = newline + strlen("\\x0a");
+	}
+	if (*text)
+		ktap("    # %s\n", text);
+	return true;
+}
+
 /*
  * Read what the kernel logged since the last call.  Complaints go to the
  * results; returns how many there were.
@@ -177,12 +222,15 @@ static unsigned int kernel_complained(void)
 		text = strchr(record, ';');
 		if (!text)
 			continue;
+		text++;
 		text[strcspn(text, "\n")] = '\0';
+		if (is_from_kunit(text))
+			continue;
 		for (i = 0; i < sizeof(kernel_complaints) /
 				sizeof(kernel_complaints[0]); i++) {
 			if (!strstr(text, kernel_complaints[i]))
 				continue;
-			ktap("    # kernel: %s\n", text + 1);
+			ktap("    # kernel: %s\n", text);
 			found++;
 			break;
 		}
@@ -252,20 +300,24 @@ static const char *base_name(const char *path)
 	return slash ? slash + 1 : path;
 }
 
+/* What the module in @file is called once it is loaded. */
+static void module_name(const char *file, char *name, size_t size)
+{
+	snprintf(name, size, "%s", base_name(file));
+	name[strcspn(name, ".")] = '\0';
+	for (; *name; name++)
+		if (*name == '-')
+			*name = '_';
+}
+
 /* Name the code that was loaded, so that no variant is taken for another. */
 static void show_srcversion(const char *file)
 {
-	char path[128], version[64] = "";
-	char *c, name[64];
+	char path[128], name[64], version[64] = "";
 	ssize_t n;
 	int fd;
 
-	snprintf(name, sizeof(name), "%s", base_name(file));
-	name[strcspn(name, ".")] = '\0';
-	for (c = name; *c; c++)
-		if (*c == '-')
-			*c = '_';
-
+	module_name(file, name, sizeof(name));
 	snprintf(path, sizeof(path), "/sys/module/%s/srcversion", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -278,12 +330,32 @@ static void show_srcversion(const char *file)
 	}
 }
 
+/* NULL, or why not. */
+static const char *insert_module(const char *file, const char *params)
+{
+	int fd = open(file, O_RDONLY | O_CLOEXEC);
+	long ret = fd < 0 ? -1 : syscall(SYS_finit_module, fd, params, 0);
+	const char *why = ret ? strerror(errno) : NULL;
+
+	if (fd >= 0)
+		close(fd);
+	if (!why)
+		show_srcversion(file);
+	return why;
+}
+
+static const char *remove_module(const char *name)
+{
+	return syscall(SYS_delete_module, name, O_NONBLOCK) ?
+	       strerror(errno) : NULL;
+}
+
 static void load_module(char **word, unsigned int words)
 {
 	double start = seconds();
-	char params[256] = "", what[320], why[128];
+	char params[256] = "", what[320];
+	const char *why;
 	unsigned int i;
-	int fd, ret;
 
 	for (i = 1; i < words; i++) {
 		strncat(params, word[i], sizeof(params) - strlen(params) - 1);
@@ -292,26 +364,57 @@ static void load_module(char **word, unsigned int words)
 	}
 	snprintf(what, sizeof(what), "load %s%s%s", base_name(word[0]),
 		 *params ? " " : "", params);
-
-	fd = open(word[0], O_RDONLY | O_CLOEXEC);
-	ret = fd < 0 ? -1 : syscall(SYS_finit_module, fd, params, 0);
-	snprintf(why, sizeof(why), "%s", ret ? strerror(errno) : "");
-	if (fd >= 0)
-		close(fd);
-	if (!ret)
-		show_srcversion(word[0]);
-	result(what, ret ? FAIL : PASS, why, seconds() - start);
+	why = insert_module(word[0], params);
+	result(what, why ? FAIL : PASS, why, seconds() - start);
 }
 
 static void unload_module(const char *name)
 {
 	double start = seconds();
-	char what[80], why[128];
-	int ret = syscall(SYS_delete_module, name, O_NONBLOCK);
+	const char *why;
+	char what[80];
 
-	snprintf(why, sizeof(why), "%s", ret ? strerror(errno) : "");
 	snprintf(what, sizeof(what), "unload %s", name);
-	result(what, ret ? FAIL : PASS, why, seconds() - start);
+	why = remove_module(name);
+	result(what, why ? FAIL : PASS, why, seconds() - start);
+}
+
+static void run_kunit(const char *test, const char *file)
+{
+	char name[64], reason[128] = "";
+	enum verdict verdict = FAIL;
+	double start = seconds();
+	unsigned int complaints;
+	const char *why;
+
+	ktap("    # Running: %s\n", test);
+	memset(&kunit, 0, sizeof(kunit));
+	kunit.listening = true;
+	why = insert_module(file, "");
+	if (why) {
+		result(test, FAIL, why, seconds() - start);
+		kunit.listening = false;
+		return;
+	}
+	complaints = kernel_complained();
+	kunit.listening = false;
+
+	module_name(file, name, sizeof(name));
+	why = remove_module(name);
+	if (why)
+		snprintf(reason, sizeof(reason), "it cannot be removed: %s", why);
+	else if (complaints)
+		snprintf(reason, sizeof(reason),
+			 "%u complaint(s) in the kernel's log", complaints);
+	else if (kunit.not_ok || !kunit.ok)
+		snprintf(reason, sizeof(reason), "%u not ok, %u ok",
+			 kunit.not_ok, kunit.ok);
+	else if (kunit.skipped)
+		verdict = SKIP;
+	else
+		verdict = PASS;
+	result(test, verdict, verdict == SKIP ? "the tests asked for it" : reason,
+	       seconds() - start);
 }
 
 /* Pass on what the test has printed; false at the end of it. */
@@ -455,6 +558,8 @@ static void carry_out(char *line, unsigned int lineno)
 		unload_module(word[1]);
 	else if (words > 1 && !strcmp(word[0], "test"))
 		run_test(word + 1, words - 1);
+	else if (words == 3 && !strcmp(word[0], "kunit"))
+		run_kunit(word[1], word[2]);
 	else
 		bail_out("plan:%u: no such command: %s", lineno, word[0]);
 }
