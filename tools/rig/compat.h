@@ -118,20 +118,50 @@ static inline void compat_set_cpuid(struct kvm_vcpu *vcpu, bool set,
 
 #define __vm_ioctl(vm, cmd, arg)	ioctl(vm_get_fd(vm), cmd, arg)
 
-#define vcpu_run(vcpu)							\
-	((vcpu_run)((vcpu)->vm, (vcpu)->id))
-#define get_ucall(vcpu, uc)						\
-	((get_ucall)((vcpu)->vm, (vcpu)->id, uc))
-#define vcpu_get_msr(vcpu, msr)						\
-	((vcpu_get_msr)((vcpu)->vm, (vcpu)->id, msr))
-#define vcpu_set_msr(vcpu, msr, value)					\
-	((vcpu_set_msr)((vcpu)->vm, (vcpu)->id, msr, value))
-#define _vcpu_set_msr(vcpu, msr, value)					\
-	((_vcpu_set_msr)((vcpu)->vm, (vcpu)->id, msr, value))
+static inline void compat_run(struct kvm_vcpu *vcpu)
+{
+	(vcpu_run)(vcpu->vm, vcpu->id);
+}
+
+static inline u64 compat_get_ucall(struct kvm_vcpu *vcpu, struct ucall *uc)
+{
+	return (get_ucall)(vcpu->vm, vcpu->id, uc);
+}
+
+static inline u64 compat_get_msr(struct kvm_vcpu *vcpu, u32 index)
+{
+	return (vcpu_get_msr)(vcpu->vm, vcpu->id, index);
+}
+
+static inline int compat_set_msr(struct kvm_vcpu *vcpu, u32 index, u64 value)
+{
+	return (_vcpu_set_msr)(vcpu->vm, vcpu->id, index, value);
+}
+
+static inline void compat_must_set_msr(struct kvm_vcpu *vcpu, u32 index,
+				       u64 value)
+{
+	(vcpu_set_msr)(vcpu->vm, vcpu->id, index, value);
+}
+
+static inline void compat_init_tables(struct kvm_vcpu *vcpu)
+{
+	(vcpu_init_descriptor_tables)(vcpu->vm, vcpu->id);
+}
+
+#define vcpu_run(vcpu)			compat_run(vcpu)
+#define get_ucall(vcpu, uc)		compat_get_ucall(vcpu, uc)
+#define vcpu_get_msr(vcpu, msr)		compat_get_msr(vcpu, msr)
+#define _vcpu_set_msr(vcpu, msr, value)	compat_set_msr(vcpu, msr, value)
+#define vcpu_set_msr(vcpu, msr, value)	compat_must_set_msr(vcpu, msr, value)
+#define vcpu_init_descriptor_tables(v)	compat_init_tables(v)
+
 #define vcpu_args_set(vcpu, num, args...)				\
-	((vcpu_args_set)((vcpu)->vm, (vcpu)->id, num, ##args))
-#define vcpu_init_descriptor_tables(vcpu)				\
-	((vcpu_init_descriptor_tables)((vcpu)->vm, (vcpu)->id))
+({									\
+	struct kvm_vcpu *__vcpu = (vcpu);				\
+									\
+	(vcpu_args_set)(__vcpu->vm, __vcpu->id, num, ##args);		\
+})
 
 static inline struct kvm_vcpu *compat_vcpu(struct kvm_vm *vm, u32 id)
 {
@@ -163,23 +193,32 @@ static inline struct kvm_vm *vm_create_with_one_vcpu(struct kvm_vcpu **vcpu,
 #define vm_create(nr_vcpus)						\
 	vm_create_default(COMPAT_UNUSED_VCPU_ID, 8 * (nr_vcpus), NULL)
 
-#define vm_vcpu_add(vm, id, guest_code)					\
-({									\
-	vm_vcpu_add_default(vm, id, guest_code);			\
-	compat_vcpu(vm, id);						\
-})
+static inline struct kvm_vcpu *compat_vcpu_add(struct kvm_vm *vm, u32 id,
+					       void *guest_code)
+{
+	vm_vcpu_add_default(vm, id, guest_code);
+	return compat_vcpu(vm, id);
+}
+
+#define vm_vcpu_add(vm, id, guest_code)	compat_vcpu_add(vm, id, guest_code)
 
 /* The one became the other in 5.13.  Which one there is, the linker knows. */
 void vm_handle_exception(struct kvm_vm *vm, int vector,
-			 void (*handler)(struct ex_regs *))
-	__attribute__((weak));
+			 void (*handler)(struct ex_regs *)) __weak;
 void vm_install_exception_handler(struct kvm_vm *vm, int vector,
-				  void (*handler)(struct ex_regs *))
-	__attribute__((weak));
+				  void (*handler)(struct ex_regs *)) __weak;
+
+static inline void compat_install_handler(struct kvm_vm *vm, int vector,
+					  void (*handler)(struct ex_regs *))
+{
+	if (vm_handle_exception)
+		vm_handle_exception(vm, vector, handler);
+	else
+		vm_install_exception_handler(vm, vector, handler);
+}
 
 #define vm_install_exception_handler(vm, vector, handler)		\
-	(vm_handle_exception ? vm_handle_exception :			\
-			       vm_install_exception_handler)(vm, vector, handler)
+	compat_install_handler(vm, vector, handler)
 
 #else /* TEST_REQUIRE */
 

@@ -79,7 +79,7 @@ struct guest_msr_work {
 	u64 read;
 	u64 differing;
 	u64 nr_gps;
-} __attribute__((aligned(64)));
+} __aligned(64);
 
 static struct guest_msr_work guest_msr_work[MSR_MAX_VCPUS];
 
@@ -352,6 +352,13 @@ vcpu_expect_msr_handler(struct kvm_vcpu *vcpu, unsigned int nr, u32 index,
 	outcome = vcpu_access_msr(vcpu, nr, index, write, value, -1ull);
 	assert_msr_handler(&outcome, expected, index, write, when);
 	return outcome;
+}
+
+/* Does KVM let the guest write SPEC_CTRL?  It asks the CPU. */
+static inline bool enable_spec_ctrl(struct kvm_vcpu *vcpu)
+{
+	vcpu_set_cpuid_feature(vcpu, X86_FEATURE_SPEC_CTRL);
+	return _vcpu_set_msr(vcpu, MSR_IA32_SPEC_CTRL, 0) == 1;
 }
 
 /* What can't be tested here is named, and counted. */

@@ -34,9 +34,6 @@ enum special_bitmap {
 
 #define FS_BASE_DENIED	MSR_RANGE(FILTER_RW, MSR_FS_BASE, 1, deny)
 #define UNUSED		MSR_RANGE(FILTER_RW, 0x5f000000, 64, deny)
-#define UNUSED_15							\
-	UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED,	\
-	UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED
 
 #define FILTER(_flags, _ranges...)	\
 	{ .flags = (_flags), .ranges = { _ranges } }
@@ -74,7 +71,8 @@ static const struct ioctl_case {
 	  FILTER(0, MSR_RANGE(FILTER_RW, 0x10, 1, deny),
 		 MSR_RANGE(0, MSR_FS_BASE, 1, allow)), EINVAL },
 	{ "15 good ranges, then one with an unknown flag",
-	  FILTER(0, UNUSED_15, MSR_RANGE(FLAG_UNKNOWN, MSR_FS_BASE, 1, deny)),
+	  FILTER(0, [0 ... 14] = UNUSED,
+		 [15] = MSR_RANGE(FLAG_UNKNOWN, MSR_FS_BASE, 1, deny)),
 	  EINVAL },
 
 	/* Sizes */
@@ -136,7 +134,7 @@ static const struct ioctl_case {
 	  FILTER(0, MSR_RANGE(FILTER_W, MSR_FS_BASE, 64, NULL)),
 	  .bitmap = UP_TO_PAGE_END, .fs_base_writer = MSR_BY_USER },
 	{ "16 ranges, the last one of FS_BASE",
-	  FILTER(0, UNUSED_15, FS_BASE_DENIED),
+	  FILTER(0, [0 ... 14] = UNUSED, [15] = FS_BASE_DENIED),
 	  .fs_base_reader = MSR_BY_USER, .fs_base_writer = MSR_BY_USER },
 	/*
 	 * Ranges that go beyond the last MSR index: KVM does not refuse them,

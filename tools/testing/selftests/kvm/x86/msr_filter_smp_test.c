@@ -38,7 +38,7 @@ static struct guest_error {
 	u64 msr;
 	u64 read;
 	u64 expected;
-} __attribute__((aligned(64))) guest_errors[NR_VCPUS];
+} __aligned(64) guest_errors[NR_VCPUS];
 
 /* A round is a write and a read of each MSR, no two alike. */
 static void guest_code(struct guest_msr_work *work)

@@ -6,6 +6,7 @@
  */
 #include "msr_filter.h"
 
+#define APIC_BASE_EXTD		0x400
 #define MSR_X2APIC_ID		0x802
 #define MSR_X2APIC_TASKPRI	0x808
 
@@ -19,7 +20,7 @@ static void guest_code(struct guest_msr_work *work)
 
 static void guest_x2apic_code(struct guest_msr_work *work)
 {
-	wrmsr(MSR_IA32_APICBASE, rdmsr(MSR_IA32_APICBASE) | X2APIC_ENABLE);
+	wrmsr(MSR_IA32_APICBASE, rdmsr(MSR_IA32_APICBASE) | APIC_BASE_EXTD);
 	guest_msr_code(work);
 }
 
@@ -98,11 +99,7 @@ static u8 allow_but_gs_base[8] = { 0xff, 0xbf, 0xff, 0xff,
 #define LOW(flags, bitmap)	MSR_RANGE(flags, 0, NR_MAX, bitmap)
 #define HIGH(flags, bitmap)	MSR_RANGE(flags, 0xc0000000, NR_MAX, bitmap)
 #define ONE(flags, msr, bitmap)	MSR_RANGE(flags, msr, 1, bitmap)
-#define UNUSED(i)		MSR_RANGE(FILTER_RW, 0x5f000000 + (i), 64, deny)
-#define UNUSED_15(i)							\
-	UNUSED(i), UNUSED(1), UNUSED(2), UNUSED(3), UNUSED(4),		\
-	UNUSED(5), UNUSED(6), UNUSED(7), UNUSED(8), UNUSED(9),		\
-	UNUSED(10), UNUSED(11), UNUSED(12), UNUSED(13), UNUSED(14)
+#define UNUSED			MSR_RANGE(FILTER_RW, 0x5f000000, 64, deny)
 
 #define ALLOW(_name, _ranges...)					\
 	{ _name, { .flags = KVM_MSR_FILTER_DEFAULT_ALLOW,		\
@@ -185,10 +182,12 @@ static const struct test_filter {
 	      HIGH(FILTER_W, allow), LOW(FILTER_W, allow),
 	      HIGH(FILTER_RW, deny), LOW(FILTER_RW, deny)),
 	/* As many ranges as a filter takes. */
-	ALLOW("16 ranges for other MSRs", UNUSED_15(0), UNUSED(15)),
+	ALLOW("16 ranges for other MSRs", [0 ... 15] = UNUSED),
 	ALLOW("the last of 16 denies",
-	      UNUSED_15(0), MSR_RANGE(FILTER_RW, MSR_FS_BASE, 3, deny)),
-	DENY("the last of 16 allows", UNUSED_15(0), LOW(FILTER_RW, allow)),
+	      [0 ... 14] = UNUSED,
+	      [15] = MSR_RANGE(FILTER_RW, MSR_FS_BASE, 3, deny)),
+	DENY("the last of 16 allows",
+	     [0 ... 14] = UNUSED, [15] = LOW(FILTER_RW, allow)),
 	ALLOW("filter removed at last"),
 };
 
@@ -324,6 +323,7 @@ static void test_all_msrs(const struct test_vm *t,
 		[MSR_BY_USER] = 'U',
 		[MSR_BY_GP] = '#',
 	};
+	enum msr_handler reader, writer;
 	unsigned int i;
 
 	for (i = 0; i < NR_MSRS; i++) {
@@ -331,10 +331,9 @@ static void test_all_msrs(const struct test_vm *t,
 			printf(" --");
 			continue;
 		}
-		printf(" %c", letters[test_access(t, &test_msrs[i], false,
-						  filter)]);
-		printf("%c", letters[test_access(t, &test_msrs[i], true,
-						 filter)]);
+		reader = test_access(t, &test_msrs[i], false, filter);
+		writer = test_access(t, &test_msrs[i], true, filter);
+		printf(" %c%c", letters[reader], letters[writer]);
 	}
 	printf("  %s\n", filter->name);
 }
@@ -356,7 +355,7 @@ static void print_head(const char *name)
  */
 static void test_filters_in_turn(const struct test_vm *t)
 {
-	const struct kvm_msr_filter_range unused = UNUSED(0);
+	const struct kvm_msr_filter_range unused = UNUSED;
 	struct kvm_msr_filter opposite;
 	unsigned int i, j;
 
@@ -418,13 +417,6 @@ static void create_vm(struct test_vm *t)
 	if (t->cstate_exits_disabled)
 		vm_enable_cap(t->vm, KVM_CAP_X86_DISABLE_EXITS,
 			      KVM_X86_DISABLE_EXITS_CSTATE);
-}
-
-/* Does KVM let the guest write SPEC_CTRL?  It asks the CPU. */
-static bool enable_spec_ctrl(struct kvm_vcpu *vcpu)
-{
-	vcpu_set_cpuid_feature(vcpu, X86_FEATURE_SPEC_CTRL);
-	return _vcpu_set_msr(vcpu, MSR_IA32_SPEC_CTRL, 0) == 1;
 }
 
 /* The vCPU is older than the first filter. */
