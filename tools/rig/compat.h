@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What msr_filter_test.c uses of the KVM selftest library and what the library
- * of kernels before 6.0 lacks, or has under the same name, but with vCPU IDs
- * instead of vCPUs.  With this the test is the same for all kernels.
+ * What the tests of MSR filters use of the KVM selftest library and what the
+ * library lacks, or has under the same name, but with vCPU IDs instead of
+ * vCPUs, which is the case before 6.0.  With this the tests are the same for
+ * all kernels.
  */
 #ifndef SELFTEST_KVM_MSR_FILTER_COMPAT_H
 #define SELFTEST_KVM_MSR_FILTER_COMPAT_H
@@ -11,20 +12,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "test_util.h"
 #include "kvm_util.h"
 #include "processor.h"
 
-#define COMPAT_VCPU_ID	0
-
-struct kvm_vcpu {
-	struct kvm_vm *vm;
-	struct kvm_run *run;
-};
-
+/* TEST_REQUIRE() and struct kvm_vcpu are of the same age. */
 #ifndef TEST_REQUIRE
+
 #define TEST_REQUIRE(condition)						\
 do {									\
 	if (!(condition)) {						\
@@ -32,7 +29,76 @@ do {									\
 		exit(KSFT_SKIP);					\
 	}								\
 } while (0)
-#endif
+
+struct kvm_vcpu {
+	struct kvm_vm *vm;
+	struct kvm_run *run;
+	u32 id;
+};
+
+struct kvm_x86_cpu_feature {
+	u32 function;
+	u32 index;
+	/* EAX, EBX, ECX and EDX are 0, 1, 2 and 3. */
+	u8 reg;
+	u8 bit;
+};
+
+#define COMPAT_CPU_FEATURE(f, i, r, b)					\
+	((struct kvm_x86_cpu_feature) { (f), (i), (r), (b) })
+#define X86_FEATURE_VMX		COMPAT_CPU_FEATURE(0x1, 0, 2, 5)
+#define X86_FEATURE_X2APIC	COMPAT_CPU_FEATURE(0x1, 0, 2, 21)
+#define X86_FEATURE_SPEC_CTRL	COMPAT_CPU_FEATURE(0x7, 0, 3, 26)
+#define X86_FEATURE_XFD		COMPAT_CPU_FEATURE(0xd, 1, 0, 4)
+
+/* The register of CPUID that @feature is in; NULL where there is no such one */
+static inline u32 *compat_cpuid_reg(struct kvm_cpuid2 *cpuid,
+				    struct kvm_x86_cpu_feature feature)
+{
+	u32 i;
+
+	for (i = 0; i < cpuid->nent; i++) {
+		if (cpuid->entries[i].function == feature.function &&
+		    cpuid->entries[i].index == feature.index)
+			return &cpuid->entries[i].eax + feature.reg;
+	}
+	return NULL;
+}
+
+static inline bool kvm_cpu_has(struct kvm_x86_cpu_feature feature)
+{
+	u32 *reg = compat_cpuid_reg(kvm_get_supported_cpuid(), feature);
+
+	return reg && (*reg & (1u << feature.bit));
+}
+
+/* What KVM supports, with @feature set or cleared if it is not NULL */
+static inline void compat_set_cpuid(struct kvm_vcpu *vcpu, bool set,
+				    const struct kvm_x86_cpu_feature *feature)
+{
+	struct kvm_cpuid2 *supported = kvm_get_supported_cpuid();
+	size_t size = sizeof(*supported) +
+		      supported->nent * sizeof(supported->entries[0]);
+	struct kvm_cpuid2 *cpuid = malloc(size);
+	u32 *reg;
+
+	TEST_ASSERT(cpuid, "No memory for %u CPUID entries", supported->nent);
+	memcpy(cpuid, supported, size);
+	if (feature) {
+		reg = compat_cpuid_reg(cpuid, *feature);
+		TEST_ASSERT(reg, "CPUID has no leaf 0x%x.%u",
+			    feature->function, feature->index);
+		*reg &= ~(1u << feature->bit);
+		*reg |= (u32)set << feature->bit;
+	}
+	(vcpu_set_cpuid)(vcpu->vm, vcpu->id, cpuid);
+	free(cpuid);
+}
+
+#define vcpu_set_cpuid_feature(vcpu, feature)				\
+	compat_set_cpuid(vcpu, true, &(feature))
+#define vcpu_clear_cpuid_feature(vcpu, feature)				\
+	compat_set_cpuid(vcpu, false, &(feature))
 
 #define kvm_has_cap(cap)	(kvm_check_cap(cap) > 0)
 
@@ -43,34 +109,133 @@ do {									\
 	(vm_enable_cap)(vm, &__cap);					\
 })
 
-#define vcpu_run(vcpu)							\
-	((vcpu_run)((vcpu)->vm, COMPAT_VCPU_ID))
-#define get_ucall(vcpu, uc)						\
-	((get_ucall)((vcpu)->vm, COMPAT_VCPU_ID, uc))
-#define vcpu_get_msr(vcpu, msr)						\
-	((vcpu_get_msr)((vcpu)->vm, COMPAT_VCPU_ID, msr))
-#define vcpu_set_msr(vcpu, msr, value)					\
-	((vcpu_set_msr)((vcpu)->vm, COMPAT_VCPU_ID, msr, value))
+#define __vm_enable_cap(vm, cap, arg)					\
+({									\
+	struct kvm_enable_cap __cap = { (cap), 0, { (arg) } };		\
+									\
+	__vm_ioctl(vm, KVM_ENABLE_CAP, &__cap);				\
+})
+
+#define __vm_ioctl(vm, cmd, arg)	ioctl(vm_get_fd(vm), cmd, arg)
+
+static inline void compat_run(struct kvm_vcpu *vcpu)
+{
+	(vcpu_run)(vcpu->vm, vcpu->id);
+}
+
+static inline u64 compat_get_ucall(struct kvm_vcpu *vcpu, struct ucall *uc)
+{
+	return (get_ucall)(vcpu->vm, vcpu->id, uc);
+}
+
+static inline u64 compat_get_msr(struct kvm_vcpu *vcpu, u32 index)
+{
+	return (vcpu_get_msr)(vcpu->vm, vcpu->id, index);
+}
+
+static inline int compat_set_msr(struct kvm_vcpu *vcpu, u32 index, u64 value)
+{
+	return (_vcpu_set_msr)(vcpu->vm, vcpu->id, index, value);
+}
+
+static inline void compat_must_set_msr(struct kvm_vcpu *vcpu, u32 index,
+				       u64 value)
+{
+	(vcpu_set_msr)(vcpu->vm, vcpu->id, index, value);
+}
+
+static inline void compat_init_tables(struct kvm_vcpu *vcpu)
+{
+	(vcpu_init_descriptor_tables)(vcpu->vm, vcpu->id);
+}
+
+#define vcpu_run(vcpu)			compat_run(vcpu)
+#define get_ucall(vcpu, uc)		compat_get_ucall(vcpu, uc)
+#define vcpu_get_msr(vcpu, msr)		compat_get_msr(vcpu, msr)
+#define _vcpu_set_msr(vcpu, msr, value)	compat_set_msr(vcpu, msr, value)
+#define vcpu_set_msr(vcpu, msr, value)	compat_must_set_msr(vcpu, msr, value)
+#define vcpu_init_descriptor_tables(v)	compat_init_tables(v)
+
+#define vcpu_args_set(vcpu, num, args...)				\
+({									\
+	struct kvm_vcpu *__vcpu = (vcpu);				\
+									\
+	(vcpu_args_set)(__vcpu->vm, __vcpu->id, num, ##args);		\
+})
+
+static inline struct kvm_vcpu *compat_vcpu(struct kvm_vm *vm, u32 id)
+{
+	struct kvm_vcpu *vcpu = calloc(1, sizeof(*vcpu));
+
+	TEST_ASSERT(vcpu, "No memory for vCPU %u", id);
+	vcpu->vm = vm;
+	vcpu->run = vcpu_state(vm, id);
+	vcpu->id = id;
+	compat_set_cpuid(vcpu, false, NULL);
+	return vcpu;
+}
 
 static inline struct kvm_vm *vm_create_with_one_vcpu(struct kvm_vcpu **vcpu,
 						     void *guest_code)
 {
-	static struct kvm_vcpu the_vcpu;
+	struct kvm_vm *vm = vm_create_default(0, 0, guest_code);
 
-	the_vcpu.vm = vm_create_default(COMPAT_VCPU_ID, 0, guest_code);
-	the_vcpu.run = vcpu_state(the_vcpu.vm, COMPAT_VCPU_ID);
-	*vcpu = &the_vcpu;
-	return the_vcpu.vm;
+	*vcpu = compat_vcpu(vm, 0);
+	return vm;
 }
 
 /*
- * Before 5.14 there is no KVM_GET_STATS_FD.  Debugfs has the same counters, on
- * every kernel, as sums over the vCPUs of a VM, i.e. for the only vCPU here.
+ * What creates a VM without vCPUs and loads the test into it differs from one
+ * old library to the next.  One vCPU more, which nobody runs, is no harm.
+ */
+#define COMPAT_UNUSED_VCPU_ID	200
+
+#define vm_create(nr_vcpus)						\
+	vm_create_default(COMPAT_UNUSED_VCPU_ID, 8 * (nr_vcpus), NULL)
+
+static inline struct kvm_vcpu *compat_vcpu_add(struct kvm_vm *vm, u32 id,
+					       void *guest_code)
+{
+	vm_vcpu_add_default(vm, id, guest_code);
+	return compat_vcpu(vm, id);
+}
+
+#define vm_vcpu_add(vm, id, guest_code)	compat_vcpu_add(vm, id, guest_code)
+
+/* The one became the other in 5.13.  Which one there is, the linker knows. */
+void vm_handle_exception(struct kvm_vm *vm, int vector,
+			 void (*handler)(struct ex_regs *)) __weak;
+void vm_install_exception_handler(struct kvm_vm *vm, int vector,
+				  void (*handler)(struct ex_regs *)) __weak;
+
+static inline void compat_install_handler(struct kvm_vm *vm, int vector,
+					  void (*handler)(struct ex_regs *))
+{
+	if (vm_handle_exception)
+		vm_handle_exception(vm, vector, handler);
+	else
+		vm_install_exception_handler(vm, vector, handler);
+}
+
+#define vm_install_exception_handler(vm, vector, handler)		\
+	compat_install_handler(vm, vector, handler)
+
+#else /* TEST_REQUIRE */
+
+#define vm_get_fd(vm)		((vm)->fd)
+
+#endif /* TEST_REQUIRE */
+
+/*
+ * Before 5.14 there is no KVM_GET_STATS_FD, and for a long time no such macro
+ * in the library.  Debugfs has the same counters, on every kernel, as sums over
+ * the vCPUs of a VM, i.e. for the vCPU that runs if the others don't.
  *
  * Late 5.10.y kernels, 5.10.223 for one, also count an "exit" for each range
  * that kvm_msr_allowed() walks past, i.e. may report more exits than accesses
  * for an MSR that is intercepted, and a few for the update of the filter.
  */
+#ifndef vcpu_get_stat
 #define vcpu_get_stat(vcpu, stat)	compat_get_stat((vcpu)->vm, #stat)
 
 static inline u64 compat_get_stat(struct kvm_vm *vm, const char *name)
@@ -93,5 +258,6 @@ static inline u64 compat_get_stat(struct kvm_vm *vm, const char *name)
 	TEST_ASSERT(ret == 1, "%s is not a number", path);
 	return value;
 }
+#endif /* vcpu_get_stat */
 
 #endif /* SELFTEST_KVM_MSR_FILTER_COMPAT_H */
