@@ -42,7 +42,7 @@ enum special_bitmap {
 /*
  * What is handed to the ioctl and what that returns: 0 or an errno.  Where it
  * would be right for a kernel to be stricter there are two.  And, for input
- * that is accepted, who deals with FS_BASE and with reads of the TSC from then on.
+ * that is accepted, who deals with FS_BASE and reads of the TSC from then on.
  */
 static const struct ioctl_case {
 	const char *name;
