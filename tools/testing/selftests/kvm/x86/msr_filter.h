@@ -19,8 +19,8 @@
 #include "processor.h"
 
 /*
- * VM-Exits that are not due to the accesses, e.g. for the host's interrupts, are
- * few: tolerate less than one per two accesses.
+ * VM-Exits that are not due to the accesses, e.g. for the host's interrupts,
+ * are few: tolerate less than one per two accesses.
  */
 #define MSR_NR_ACCESSES		16
 #define MSR_MAX_NOISE		(MSR_NR_ACCESSES / 2)

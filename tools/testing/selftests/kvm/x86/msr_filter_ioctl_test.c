@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Verify that KVM_X86_SET_MSR_FILTER refuses bad input with the right errno, and
- * that the filter that was in force before stays in force: see who deals with
- * the guest's accesses afterwards, for a filter that denies and one that allows.
+ * Verify that KVM_X86_SET_MSR_FILTER refuses bad input with the right errno,
+ * and that the filter that was in force before stays in force: see who deals
+ * with the guest's accesses afterwards, for filters that deny and one that
+ * allows.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -40,8 +41,8 @@ enum special_bitmap {
 
 /*
  * What is handed to the ioctl and what that returns: 0 or an errno.  Where it
- * would be right for a kernel to be stricter there are two.  And, for input that
- * is accepted, who deals with FS_BASE and with reads of the TSC from then on.
+ * would be right for a kernel to be stricter there are two.  And, for input
+ * that is accepted, who deals with FS_BASE and reads of the TSC from then on.
  */
 static const struct ioctl_case {
 	const char *name;
@@ -244,7 +245,7 @@ static void test_no_filter(struct kvm_vcpu *vcpu, u8 *page_end)
 	printf("no filter: %s\n", strerror(EFAULT));
 }
 
-/* Bad input to the capability leaves it as it is, and is no matter of filters. */
+/* Bad input to the capability leaves it and the filter as they are. */
 static void test_capability(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vm *vm = vcpu->vm;

@@ -2,7 +2,7 @@
 /*
  * Verify who deals with the MSR accesses of a nested guest, L2, while userspace
  * changes the MSR filter: L1 if it intercepts the access; else userspace if the
- * filter denies it; else the CPU, or KVM where it does not pass the MSR through.
+ * filter denies it; else the CPU, or KVM if it does not pass the MSR through.
  *
  * What is known not to work is tried nevertheless, and reported as XFAIL where
  * it does not, as XPASS where it does.
@@ -37,7 +37,7 @@ static void *stack_top(unsigned long *stack, unsigned int size)
 
 /*
  * L2 begins anew each time, whatever it exits for: L1 does not keep its
- * registers.  So L2 gets no further than to its first access that L1 intercepts.
+ * registers.  So L2 gets no further than to its first access that is L1's.
  */
 static void l1_guest_code(struct vmx_pages *vmx)
 {

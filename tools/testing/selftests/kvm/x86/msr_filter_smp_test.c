@@ -154,8 +154,8 @@ static bool run_round(struct smp_vcpu *v, unsigned int nr_user[2])
 }
 
 /*
- * A round that begins after the ioctl for a filter has returned, and ends before
- * the next one is called, which waits for it, obeys that filter and no other.
+ * A round that begins after the ioctl for a filter has returned, and ends
+ * before the next one is called, which waits for it, obeys that filter alone.
  */
 static void *vcpu_thread(void *arg)
 {

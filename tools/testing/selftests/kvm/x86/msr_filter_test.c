@@ -376,7 +376,7 @@ static void test_filters_in_turn(const struct test_vm *t)
 	}
 }
 
-/* Deny reads of each MSR alone, writes alone, and see to it that none is lost. */
+/* Deny reads of each MSR alone, then writes alone: no slot may be missed. */
 static void test_msrs_in_turn(const struct test_vm *t, bool cstate_only)
 {
 	struct test_filter filter = { "" };
