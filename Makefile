@@ -29,7 +29,7 @@ help:
 	@echo 'KVM on VMX: skip filter updates for MSRs that KVM intercepts already'
 	@echo
 	@echo '  make run       boot an unpatched and a patched KVM, print the table'
-	@echo '  make test      check, run, run again, and judge every line'
+	@echo '  make test      check, run, run again, mutants, and judge every line'
 	@echo '  make check     the patches and our own code, without a boot'
 	@echo '  make mutants   seeded faults in the patched KVM, and which test sees which'
 	@echo '  make tree      only the source, with the series: build/BASE/src'
@@ -60,14 +60,17 @@ check:
 	@$(rig) config
 	@$(RIG)/locked $(RIG)/check $(NAME)
 
-# All three, whatever becomes of each, and then the count.
+# All of it, whatever becomes of each, and then the count.
 test:
 	@$(RIG)/setup all check
-	@rm -f build/$(NAME)/report/judgement.tap build/$(NAME)/check/check.tap
+	@rm -f build/$(NAME)/check/check.tap build/$(NAME)/report/judgement.tap \
+		build/$(NAME)/mutants/report/judgement.tap
 	-@$(MAKE) check
 	-@$(MAKE) run && $(rig) again
+	-@$(rig) mutants
 	@$(RIG)/report count build/$(NAME)/check/check.tap \
-		build/$(NAME)/report/judgement.tap
+		build/$(NAME)/report/judgement.tap \
+		build/$(NAME)/mutants/report/judgement.tap
 
 mbox:
 	@for f in patches/*/; do f=$$(basename $$f); \
