@@ -40,9 +40,9 @@
 	}
 
 /* Canonical, and all different, so that no value is taken for another. */
-#define MSR_VALUE_WRITTEN	0x00005a5a00001000ull
-#define MSR_VALUE_IN_MSR	0x00001234abcd0000ull
-#define MSR_VALUE_FROM_USER	0x0000777711112222ull
+#define MSR_VALUE_WRITTEN	0x00005a5a00001000ul
+#define MSR_VALUE_IN_MSR	0x00001234abcd0000ul
+#define MSR_VALUE_FROM_USER	0x0000777711112222ul
 
 /* Stages that the guest reports. */
 #define SYNC_ACCESSED_ONCE	0x51
@@ -91,9 +91,7 @@ static inline void guest_gp_handler(struct ex_regs *regs)
 	const u8 *insn = (const u8 *)regs->rip;
 
 	/* RDMSR and WRMSR, both of two bytes */
-	if (insn[0] != 0x0f || (insn[1] != 0x32 && insn[1] != 0x30))
-		ucall(UCALL_ABORT, 2, "#GP, but not on an MSR access, at",
-		      regs->rip);
+	GUEST_ASSERT(insn[0] == 0x0f && (insn[1] == 0x32 || insn[1] == 0x30));
 
 	guest_nr_gps++;
 	regs->rip += 2;
@@ -116,8 +114,7 @@ static inline void guest_access_msr(struct guest_msr_work *work, bool first)
 
 /*
  * The first access is not counted, as the entry before it may come with exits
- * of its own, e.g. for pages that are not yet mapped, or with what 5.10.223
- * counts as exits when it looks up the new filter.
+ * of its own, e.g. for pages that are not yet mapped.
  */
 static inline void guest_do_msr_work(struct guest_msr_work *work)
 {
@@ -146,20 +143,18 @@ static inline struct guest_msr_work *vcpu_msr_work(struct kvm_vcpu *vcpu,
 {
 	TEST_ASSERT(nr < MSR_MAX_VCPUS, "vCPU %u, of %u at most", nr,
 		    MSR_MAX_VCPUS);
-	return addr_gva2hva(vcpu->vm, (vm_vaddr_t)&guest_msr_work[nr]);
+	return addr_gva2hva(vcpu->vm, (gva_t)&guest_msr_work[nr]);
 }
 
-/* Once for a VM, before the first vcpu_init_msr_work(). */
+/* Once for a VM */
 static inline void vm_init_msr_test(struct kvm_vm *vm)
 {
-	vm_init_descriptor_tables(vm);
-	vm_install_exception_handler(vm, 13, guest_gp_handler);
+	vm_install_exception_handler(vm, GP_VECTOR, guest_gp_handler);
 }
 
 /* For vCPU @nr, which gets its work as the argument of its code. */
 static inline void vcpu_init_msr_work(struct kvm_vcpu *vcpu, unsigned int nr)
 {
-	vcpu_init_descriptor_tables(vcpu);
 	vcpu_args_set(vcpu, 1, &guest_msr_work[nr]);
 }
 
@@ -222,9 +217,8 @@ static inline void handle_msr_exit(struct kvm_run *run, u32 index, bool write,
 		    "Userspace got MSR 0x%x, the guest accessed 0x%x",
 		    run->msr.index, index);
 	TEST_ASSERT(!write || run->msr.data == value,
-		    "Userspace got 0x%llx for MSR 0x%x, the guest wrote 0x%llx",
-		    (unsigned long long)run->msr.data, index,
-		    (unsigned long long)value);
+		    "Userspace got 0x%llx for MSR 0x%x, the guest wrote 0x%lx",
+		    run->msr.data, index, value);
 	if (!write)
 		run->msr.data = from_user;
 	run->msr.error = 0;
@@ -257,11 +251,9 @@ static inline u64 vcpu_run_msr_work(struct kvm_vcpu *vcpu,
 	}
 
 	cmd = get_ucall(vcpu, &uc);
-	TEST_ASSERT(cmd != UCALL_ABORT, "The guest says: %s 0x%llx",
-		    (char *)addr_gva2hva(vcpu->vm, uc.args[0]),
-		    (unsigned long long)uc.args[1]);
-	TEST_ASSERT(cmd == UCALL_SYNC, "Unexpected ucall %llu",
-		    (unsigned long long)cmd);
+	if (cmd == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT(cmd == UCALL_SYNC, "Unexpected ucall %lu", cmd);
 	return uc.args[1];
 }
 
@@ -270,14 +262,14 @@ static inline enum msr_handler msr_handler_by_counts(u64 exits, u64 nr_user,
 						     u64 nr_gps, u32 index)
 {
 	TEST_ASSERT(!nr_user || nr_user == MSR_NR_ACCESSES,
-		    "%llu exits to userspace for %u accesses to MSR 0x%x",
-		    (unsigned long long)nr_user, MSR_NR_ACCESSES, index);
+		    "%lu exits to userspace for %u accesses to MSR 0x%x",
+		    nr_user, MSR_NR_ACCESSES, index);
 	TEST_ASSERT(!nr_gps || nr_gps == MSR_NR_ACCESSES + 1,
-		    "%llu #GPs on %u accesses to MSR 0x%x",
-		    (unsigned long long)nr_gps, MSR_NR_ACCESSES + 1, index);
+		    "%lu #GPs on %u accesses to MSR 0x%x",
+		    nr_gps, MSR_NR_ACCESSES + 1, index);
 	TEST_ASSERT(exits <= MSR_MAX_NOISE || exits >= MSR_NR_ACCESSES,
-		    "%llu VM-Exits for %u accesses to MSR 0x%x, expected all or nothing",
-		    (unsigned long long)exits, MSR_NR_ACCESSES, index);
+		    "%lu VM-Exits for %u accesses to MSR 0x%x, expected all or nothing",
+		    exits, MSR_NR_ACCESSES, index);
 
 	if (nr_user)
 		return MSR_BY_USER;
@@ -305,15 +297,15 @@ static inline struct msr_outcome vcpu_access_msr(struct kvm_vcpu *vcpu,
 
 	stage = vcpu_run_msr_work(vcpu, work, MSR_VALUE_FROM_USER & mask,
 				  &nr_user_once, &outcome.reason);
-	TEST_ASSERT(stage == SYNC_ACCESSED_ONCE, "Stage 0x%llx, expected 0x%x",
-		    (unsigned long long)stage, SYNC_ACCESSED_ONCE);
+	TEST_ASSERT(stage == SYNC_ACCESSED_ONCE, "Stage 0x%lx, expected 0x%x",
+		    stage, SYNC_ACCESSED_ONCE);
 
 	outcome.exits = vcpu_get_stat(vcpu, exits);
 	stage = vcpu_run_msr_work(vcpu, work, MSR_VALUE_FROM_USER & mask,
 				  &nr_user, &outcome.reason);
 	outcome.exits = vcpu_get_stat(vcpu, exits) - outcome.exits;
-	TEST_ASSERT(stage == SYNC_ACCESSED_ALL, "Stage 0x%llx, expected 0x%x",
-		    (unsigned long long)stage, SYNC_ACCESSED_ALL);
+	TEST_ASSERT(stage == SYNC_ACCESSED_ALL, "Stage 0x%lx, expected 0x%x",
+		    stage, SYNC_ACCESSED_ALL);
 
 	outcome.handler = msr_handler_by_counts(outcome.exits, nr_user,
 						work->nr_gps, index);
@@ -334,10 +326,10 @@ static inline void assert_msr_handler(const struct msr_outcome *outcome,
 				      bool write, const char *when)
 {
 	TEST_ASSERT(outcome->handler == expected,
-		    "%s: %ss of MSR 0x%x are dealt with by %s (%llu VM-Exits for %u of them), expected %s",
+		    "%s: %ss of MSR 0x%x are dealt with by %s (%lu VM-Exits for %u of them), expected %s",
 		    when, write ? "write" : "read", index,
 		    msr_handler_names[outcome->handler],
-		    (unsigned long long)outcome->exits, MSR_NR_ACCESSES,
+		    outcome->exits, MSR_NR_ACCESSES,
 		    msr_handler_names[expected]);
 }
 

@@ -148,8 +148,7 @@ static bool run_round(struct smp_vcpu *v, unsigned int nr_user[2])
 		v->nr_user++;
 	}
 	TEST_ASSERT(get_ucall(v->vcpu, &uc) == UCALL_SYNC,
-		    "vCPU %u: unexpected ucall %llu", v->nr,
-		    (unsigned long long)uc.cmd);
+		    "vCPU %u: unexpected ucall %lu", v->nr, uc.cmd);
 	return uc.args[1] == SYNC_ROUND;
 }
 
@@ -172,8 +171,8 @@ static void *vcpu_thread(void *arg)
 	while (__atomic_load_n(&nr_installed, __ATOMIC_ACQUIRE) <= NR_CHANGES) {
 		nr = __atomic_load_n(&nr_installed, __ATOMIC_ACQUIRE);
 		TEST_ASSERT(run_round(v, nr_user),
-			    "vCPU %u stopped after %llu rounds", v->nr,
-			    (unsigned long long)v->nr_rounds);
+			    "vCPU %u stopped after %lu rounds", v->nr,
+			    v->nr_rounds);
 		v->nr_rounds++;
 
 		/* Not this vCPU's first round with the filter: it may be over. */
@@ -239,13 +238,11 @@ static void check_values(struct kvm_vm *vm)
 	unsigned int i;
 
 	for (i = 0; i < NR_VCPUS; i++) {
-		error = addr_gva2hva(vm, (vm_vaddr_t)&guest_errors[i]);
+		error = addr_gva2hva(vm, (gva_t)&guest_errors[i]);
 		TEST_ASSERT(!error->nr,
-			    "vCPU %u: MSR 0x%llx reads as 0x%llx, expected 0x%llx (%llu errors)",
-			    i, (unsigned long long)error->msr,
-			    (unsigned long long)error->read,
-			    (unsigned long long)error->expected,
-			    (unsigned long long)error->nr);
+			    "vCPU %u: MSR 0x%lx reads as 0x%lx, expected 0x%lx (%lu errors)",
+			    i, error->msr, error->read, error->expected,
+			    error->nr);
 	}
 }
 
@@ -298,11 +295,9 @@ int main(int argc, char *argv[])
 	change_filters(vm);
 	for (i = 0; i < NR_RUNNING; i++) {
 		pthread_join(smp_vcpus[i].thread, NULL);
-		printf("vCPU %u, CPU %d: %llu rounds, %llu exits to userspace, %u filters: ok\n",
-		       i, smp_vcpus[i].cpu,
-		       (unsigned long long)smp_vcpus[i].nr_rounds,
-		       (unsigned long long)smp_vcpus[i].nr_user,
-		       smp_vcpus[i].nr_obeyed);
+		printf("vCPU %u, CPU %d: %lu rounds, %lu exits to userspace, %u filters: ok\n",
+		       i, smp_vcpus[i].cpu, smp_vcpus[i].nr_rounds,
+		       smp_vcpus[i].nr_user, smp_vcpus[i].nr_obeyed);
 	}
 
 	/* None is left behind, now that no vCPU runs while filters change. */

@@ -277,9 +277,9 @@ static void check_value(struct kvm_vcpu *vcpu, const struct test_msr *msr,
 	}
 
 	expected &= msr->is_volatile ? -1ull : msr->bits;
-	TEST_ASSERT(value == expected, "%s %s 0x%llx, expected 0x%llx",
+	TEST_ASSERT(value == expected, "%s %s 0x%lx, expected 0x%lx",
 		    msr->name, write ? "holds" : "reads as",
-		    (unsigned long long)value, (unsigned long long)expected);
+		    value, expected);
 }
 
 static enum msr_handler test_access(const struct test_vm *t,
@@ -524,44 +524,62 @@ static void expect_handlers(struct kvm_vcpu *vcpu, u32 index, u64 value,
 	printf("%s: ok\n", when);
 }
 
-/* KVM passes SPEC_CTRL through from the first write on that is not of 0. */
+/*
+ * KVM passes SPEC_CTRL through from the first write on that is not of 0, here
+ * the guest's.
+ */
+static void test_spec_ctrl_first_write(struct kvm_vcpu *vcpu)
+{
+	const u32 msr = MSR_IA32_SPEC_CTRL;
+	struct msr_outcome outcome;
+
+	outcome = vcpu_access_msr(vcpu, 0, msr, false, 0, -1ul);
+	if (outcome.gp && !kvm_cpu_has(X86_FEATURE_SPEC_CTRL)) {
+		skip_by_name("first write of SPEC_CTRL: CPUID alone does not do it");
+		return;
+	}
+
+	expect_handlers(vcpu, msr, 0, MSR_BY_KVM, MSR_BY_KVM,
+			"SPEC_CTRL not used yet");
+	set_filter_for(vcpu->vm, msr, FILTER_W);
+	expect_handlers(vcpu, msr, 1, MSR_BY_KVM, MSR_BY_USER,
+			"SPEC_CTRL not used yet, writes denied");
+	set_filter_for(vcpu->vm, msr, 0);
+	expect_handlers(vcpu, msr, 0, MSR_BY_KVM, MSR_BY_KVM,
+			"SPEC_CTRL not used yet, filter removed");
+
+	/* From the guest's first write on, reads are left to the filter. */
+	set_filter_for(vcpu->vm, msr, FILTER_R);
+	vcpu_expect_msr_handler(vcpu, 0, msr, true, 1, MSR_BY_CPU,
+				"SPEC_CTRL used, reads denied");
+	expect_handlers(vcpu, msr, 1, MSR_BY_USER, MSR_BY_CPU,
+			"SPEC_CTRL used, reads denied");
+	set_filter_for(vcpu->vm, msr, FILTER_W);
+	expect_handlers(vcpu, msr, 1, MSR_BY_CPU, MSR_BY_USER,
+			"SPEC_CTRL used, writes denied");
+	set_filter_for(vcpu->vm, msr, 0);
+	expect_handlers(vcpu, msr, 1, MSR_BY_CPU, MSR_BY_CPU,
+			"SPEC_CTRL used, filter removed");
+}
+
 static void test_spec_ctrl(void)
 {
 	const u32 msr = MSR_IA32_SPEC_CTRL;
 	struct test_vm t = {
 		.exit_reasons = KVM_MSR_EXIT_REASON_FILTER,
 	};
+	bool has_spec_ctrl;
 
 	create_vm(&t);
 	add_vcpu(&t, guest_code);
-	if (!enable_spec_ctrl(t.vcpu)) {
+	has_spec_ctrl = enable_spec_ctrl(t.vcpu);
+	if (has_spec_ctrl)
+		test_spec_ctrl_first_write(t.vcpu);
+	else
 		skip_by_name("first write of SPEC_CTRL: the CPU does not have it");
-		kvm_vm_free(t.vm);
-		return;
-	}
-
-	expect_handlers(t.vcpu, msr, 0, MSR_BY_KVM, MSR_BY_KVM,
-			"SPEC_CTRL not used yet");
-	set_filter_for(t.vm, msr, FILTER_W);
-	expect_handlers(t.vcpu, msr, 1, MSR_BY_KVM, MSR_BY_USER,
-			"SPEC_CTRL not used yet, writes denied");
-	set_filter_for(t.vm, msr, 0);
-	expect_handlers(t.vcpu, msr, 0, MSR_BY_KVM, MSR_BY_KVM,
-			"SPEC_CTRL not used yet, filter removed");
-
-	/* The guest's first write: from then on reads are left to the filter. */
-	set_filter_for(t.vm, msr, FILTER_R);
-	vcpu_expect_msr_handler(t.vcpu, 0, msr, true, 1, MSR_BY_CPU,
-				"SPEC_CTRL used, reads denied");
-	expect_handlers(t.vcpu, msr, 1, MSR_BY_USER, MSR_BY_CPU,
-			"SPEC_CTRL used, reads denied");
-	set_filter_for(t.vm, msr, FILTER_W);
-	expect_handlers(t.vcpu, msr, 1, MSR_BY_CPU, MSR_BY_USER,
-			"SPEC_CTRL used, writes denied");
-	set_filter_for(t.vm, msr, 0);
-	expect_handlers(t.vcpu, msr, 1, MSR_BY_CPU, MSR_BY_CPU,
-			"SPEC_CTRL used, filter removed");
 	kvm_vm_free(t.vm);
+	if (!has_spec_ctrl)
+		return;
 
 	/* Userspace's first write, e.g. for a VM that has been migrated */
 	create_vm(&t);
@@ -663,8 +681,8 @@ static void test_x2apic(void)
 		outcome = vcpu_access_msr(t.vcpu, 0, MSR_X2APIC_TASKPRI, false,
 					  0, -1ull);
 		TEST_ASSERT(outcome.read == 0x50,
-			    "TASKPRI reads as 0x%llx, expected 0x50",
-			    (unsigned long long)outcome.read);
+			    "TASKPRI reads as 0x%lx, expected 0x50",
+			    outcome.read);
 		vcpu_expect_msr_handler(t.vcpu, 0, 0x7ff, false, 0, MSR_BY_USER,
 					"below the x2APIC, denied");
 		vcpu_expect_msr_handler(t.vcpu, 0, 0x900, false, 0, MSR_BY_USER,

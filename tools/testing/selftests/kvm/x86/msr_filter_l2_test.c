@@ -1,0 +1,663 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Verify that an MSR filter that userspace installs while a nested guest, L2,
+ * is active, i.e. has exited to userspace and is to be entered again with no
+ * VM-Exit to L1 in between, applies to that very L2 from its next entry on, to
+ * L1 and to all other L2s, and that it does not cost L1 its own intercepts.
+ *
+ * Each scenario runs in a process and a VM of its own, so that one that fails
+ * does not keep the others from running.
+ */
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "msr_filter_nested.h"
+
+#define NR_ROUNDS	16
+
+static const struct l2_msr {
+	u32 index;
+	const char *name;
+	u64 value;
+} l2_msrs[] = {
+	{ MSR_FS_BASE, "FS_BASE", MSR_VALUE_WRITTEN },
+	{ MSR_GS_BASE, "GS_BASE", MSR_VALUE_WRITTEN },
+	{ MSR_KERNEL_GS_BASE, "KERNEL_GS_BASE", MSR_VALUE_WRITTEN },
+	{ MSR_IA32_SPEC_CTRL, "SPEC_CTRL", 1 },
+};
+
+static const struct l2_msr * const fs_base = &l2_msrs[0];
+static const struct l2_msr * const gs_base = &l2_msrs[1];
+static const struct l2_msr lstar = { MSR_LSTAR, "LSTAR", MSR_VALUE_WRITTEN };
+
+static u8 deny[KVM_MSR_FILTER_MAX_BITMAP_SIZE];
+
+/* Deny @flags of @msr and nothing else; no flags are for no filter. */
+static void set_filter(struct nested_vm *n, const struct l2_msr *msr, u32 flags)
+{
+	struct kvm_msr_filter filter = {
+		.ranges = { MSR_RANGE(flags, msr->index, 1, deny) },
+	};
+
+	vm_set_msr_filter(n->vm, flags ? &filter : &msr_filter_none);
+}
+
+static u32 filter_flag(bool write)
+{
+	return write ? FILTER_W : FILTER_R;
+}
+
+/* L1 with two L2s, neither of which has been entered */
+static void create_vm(struct nested_vm *n)
+{
+	gva_t vmx[NR_L2S];
+
+	create_nested_vm(n, l1_guest_code, NR_L2S, vmx);
+	expect_stage(n, SYNC_IN_L1);
+}
+
+static void enter(struct nested_vm *n, const struct l2_msr *msr, bool write)
+{
+	enter_l2(n, msr->index, write, msr->value);
+}
+
+/* By an L2 that is active, of the MSR that it has been entered for */
+static void expect_handler(struct nested_vm *n, bool write,
+			   enum msr_handler expected, const char *when)
+{
+	struct msr_outcome outcome;
+
+	n->work->write = write;
+	outcome = access_in_l2(n);
+	assert_nested_outcome(&outcome, expected, n->work->index, write, when);
+}
+
+/* By L1, which is and will be about to enter L2 */
+static void expect_handler_in_l1(struct nested_vm *n, const struct l2_msr *msr,
+				 bool write, enum msr_handler expected,
+				 const char *when)
+{
+	n->orders->l1_accesses = true;
+	vcpu_expect_msr_handler(n->vcpu, 0, msr->index, write, msr->value,
+				expected, when);
+	expect_stage(n, SYNC_IN_L1);
+	n->orders->l1_accesses = false;
+}
+
+/* The filter changes back and forth while L2 stays active. */
+static void test_denied(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+	gva_t vmx[NR_L2S];
+
+	create_nested_vm(&n, l1_guest_code, NR_L2S, vmx);
+	/* KVM passes SPEC_CTRL through once it has been used. */
+	if (msr->index == MSR_IA32_SPEC_CTRL) {
+		enable_spec_ctrl(n.vcpu);
+		vcpu_set_msr(n.vcpu, MSR_IA32_SPEC_CTRL, 1);
+	}
+	expect_stage(&n, SYNC_IN_L1);
+
+	n.orders->l2_stays = true;
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_CPU, "no filter");
+
+	set_filter(&n, msr, filter_flag(write));
+	expect_handler(&n, write, MSR_BY_USER, "denied");
+	expect_handler(&n, !write, MSR_BY_CPU, "the other access denied");
+
+	set_filter(&n, msr, filter_flag(!write));
+	expect_handler(&n, write, MSR_BY_CPU, "the other access denied");
+	expect_handler(&n, !write, MSR_BY_USER, "denied");
+
+	set_filter(&n, msr, FILTER_RW);
+	expect_handler(&n, write, MSR_BY_USER, "both accesses denied");
+	expect_handler(&n, !write, MSR_BY_USER, "both accesses denied");
+
+	set_filter(&n, msr, 0);
+	expect_handler(&n, write, MSR_BY_CPU, "filter removed");
+	expect_handler(&n, !write, MSR_BY_CPU, "filter removed");
+	kvm_vm_free(n.vm);
+}
+
+/* The other way round: what is allowed is passed through at once. */
+static void test_allowed(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+
+	create_vm(&n);
+	n.orders->l2_stays = true;
+	set_filter(&n, msr, filter_flag(write));
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_USER, "denied before L2 is entered");
+	set_filter(&n, msr, 0);
+	expect_handler(&n, write, MSR_BY_CPU, "allowed while L2 is active");
+	kvm_vm_free(n.vm);
+}
+
+/* What KVM does not pass through obeys as well. */
+static void test_not_passed_through(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+
+	create_vm(&n);
+	n.orders->l2_stays = true;
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_KVM, "no filter");
+	set_filter(&n, msr, filter_flag(write));
+	expect_handler(&n, write, MSR_BY_USER, "denied");
+	set_filter(&n, msr, 0);
+	expect_handler(&n, write, MSR_BY_KVM, "filter removed");
+	kvm_vm_free(n.vm);
+}
+
+/* L2 does not access the MSR until L1 has entered it again. */
+static void test_resumed(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+
+	create_vm(&n);
+	enter(&n, msr, write);
+	set_filter(&n, msr, filter_flag(write));
+	leave_l2(&n);
+	expect_handler_in_l1(&n, msr, write, MSR_BY_USER, "denied");
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_USER, "denied, L2 resumed");
+
+	enter(&n, msr, write);
+	set_filter(&n, msr, 0);
+	leave_l2(&n);
+	expect_handler_in_l1(&n, msr, write, MSR_BY_CPU, "allowed");
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_CPU, "allowed, L2 resumed");
+	kvm_vm_free(n.vm);
+}
+
+/* As above, but L2 accesses the MSR before it exits to L1. */
+static void test_l1_afterwards(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+
+	create_vm(&n);
+	expect_handler_in_l1(&n, msr, write, MSR_BY_CPU, "no filter");
+	enter(&n, msr, write);
+	set_filter(&n, msr, filter_flag(write));
+	expect_handler(&n, write, MSR_BY_USER, "denied");
+	expect_handler_in_l1(&n, msr, write, MSR_BY_USER, "denied");
+
+	enter(&n, msr, write);
+	set_filter(&n, msr, 0);
+	expect_handler(&n, write, MSR_BY_CPU, "allowed");
+	expect_handler_in_l1(&n, msr, write, MSR_BY_CPU, "allowed");
+	kvm_vm_free(n.vm);
+}
+
+/* L2s share one bitmap in KVM, but each has its own from L1. */
+static void test_other_l2(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+	unsigned int i;
+
+	create_vm(&n);
+	for (i = 0; i < NR_L2S; i++) {
+		n.orders->l2 = i;
+		enter(&n, msr, write);
+		expect_handler(&n, write, MSR_BY_CPU, "no filter");
+	}
+
+	enter(&n, msr, write);
+	set_filter(&n, msr, filter_flag(write));
+	expect_handler(&n, write, MSR_BY_USER, "denied");
+	n.orders->l2 = 0;
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_USER, "denied while another L2 was active");
+
+	enter(&n, msr, write);
+	set_filter(&n, msr, 0);
+	expect_handler(&n, write, MSR_BY_CPU, "allowed");
+	n.orders->l2 = 1;
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_CPU, "allowed while another L2 was active");
+
+	/* One L1 bitmap is not taken for the other. */
+	l1_intercept(&n, msr->index, write, true);
+	enter(&n, msr, write);
+	set_filter(&n, msr, filter_flag(write));
+	expect_handler(&n, write, MSR_BY_L1, "denied, and intercepted by L1");
+	n.orders->l2 = 0;
+	enter(&n, msr, write);
+	set_filter(&n, msr, 0);
+	expect_handler(&n, write, MSR_BY_CPU, "allowed, intercepted by L1 in another L2");
+	kvm_vm_free(n.vm);
+}
+
+/* What L1 intercepts remains L1's, whatever the filter says about it. */
+static void test_l1_intercepts(const struct l2_msr *msr, bool write)
+{
+	const u32 filters[] = { FILTER_RW, filter_flag(write),
+				filter_flag(!write), 0 };
+	struct nested_vm n;
+	unsigned int i;
+
+	create_vm(&n);
+	l1_intercept(&n, msr->index, write, true);
+	n.orders->l2_stays = true;
+	for (i = 0; i < ARRAY_SIZE(filters); i++) {
+		enter(&n, msr, !write);
+		set_filter(&n, msr, filters[i]);
+		expect_handler(&n, !write,
+			       filters[i] & filter_flag(!write) ? MSR_BY_USER :
+								  MSR_BY_CPU,
+			       "L1 intercepts the other access");
+		expect_handler(&n, write, MSR_BY_L1, "L1 intercepts the access");
+	}
+
+	/* A filter for some other MSR */
+	enter(&n, msr, write);
+	set_filter(&n, msr == fs_base ? gs_base : fs_base, FILTER_RW);
+	expect_handler(&n, write, MSR_BY_L1, "another MSR denied");
+	kvm_vm_free(n.vm);
+}
+
+static void test_l1_has_no_bitmap(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+
+	create_vm(&n);
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_CPU, "L1 has a bitmap");
+
+	n.orders->l1_has_no_bitmap = true;
+	enter(&n, msr, write);
+	set_filter(&n, msr, filter_flag(write));
+	expect_handler(&n, write, MSR_BY_L1, "denied, L1 has no bitmap");
+	enter(&n, msr, write);
+	set_filter(&n, msr, 0);
+	expect_handler(&n, write, MSR_BY_L1, "allowed, L1 has no bitmap");
+
+	/* A filter from when L1 had none must not be lost either. */
+	enter(&n, msr, write);
+	set_filter(&n, msr, filter_flag(write));
+	leave_l2(&n);
+	n.orders->l1_has_no_bitmap = false;
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_USER, "denied, L1 has a bitmap again");
+	kvm_vm_free(n.vm);
+}
+
+/* When userspace installs the filter that counts in the end */
+enum save_restore {
+	BEFORE_SAVE,
+	BEFORE_LOAD,
+	BEFORE_RUN,
+};
+
+/*
+ * Replace the VM by a copy, with the filter for @flags of @msr.  As in a
+ * migration, the filter is not part of the state: where it has been installed
+ * before the state was saved, the copy has it from the beginning.
+ */
+static void save_restore(struct nested_vm *n, const struct l2_msr *msr,
+			 u32 flags, enum save_restore when, bool has_evmcs)
+{
+	struct kvm_x86_state *state;
+
+	if (when == BEFORE_SAVE)
+		set_filter(n, msr, flags);
+	state = vcpu_save_state(n->vcpu);
+	kvm_vm_release(n->vm);
+
+	kvm_vm_restart(n->vm);
+	vm_enable_cap(n->vm, KVM_CAP_X86_USER_SPACE_MSR,
+		      KVM_MSR_EXIT_REASON_FILTER);
+	if (when == BEFORE_SAVE)
+		set_filter(n, msr, flags);
+	n->vcpu = vm_vcpu_recreate(n->vm, 0);
+	if (has_evmcs) {
+		vcpu_set_hv_cpuid(n->vcpu);
+		vcpu_enable_evmcs(n->vcpu);
+	}
+	if (when == BEFORE_LOAD)
+		set_filter(n, msr, flags);
+	vcpu_load_state(n->vcpu, state);
+	if (when == BEFORE_RUN)
+		set_filter(n, msr, flags);
+	kvm_x86_state_cleanup(state);
+}
+
+static void __test_save_restore(struct nested_vm *n, const struct l2_msr *msr,
+				bool write, enum save_restore when,
+				bool has_evmcs)
+{
+	n->orders->l2_stays = true;
+	enter(n, msr, write);
+	expect_handler(n, write, MSR_BY_CPU, "no filter");
+	save_restore(n, msr, filter_flag(write), when, has_evmcs);
+	expect_handler(n, write, MSR_BY_USER, "denied");
+	expect_handler(n, !write, MSR_BY_CPU, "the other access denied");
+
+	/* The copy is as good as the original. */
+	set_filter(n, msr, 0);
+	expect_handler(n, write, MSR_BY_CPU, "filter removed");
+	set_filter(n, msr, filter_flag(write));
+	expect_handler(n, write, MSR_BY_USER, "denied again");
+
+	/* And once more, with the filter gone */
+	save_restore(n, msr, 0, when, has_evmcs);
+	expect_handler(n, write, MSR_BY_CPU, "restored with no filter");
+	leave_l2(n);
+	enter(n, msr, write);
+	expect_handler(n, write, MSR_BY_CPU, "restored with no filter, L2 resumed");
+	kvm_vm_free(n->vm);
+}
+
+static void test_save_restore(const struct l2_msr *msr, bool write,
+			      enum save_restore when)
+{
+	struct nested_vm n;
+
+	create_vm(&n);
+	__test_save_restore(&n, msr, write, when, false);
+}
+
+static void test_filter_before_save(const struct l2_msr *msr, bool write)
+{
+	test_save_restore(msr, write, BEFORE_SAVE);
+}
+
+static void test_filter_before_load(const struct l2_msr *msr, bool write)
+{
+	test_save_restore(msr, write, BEFORE_LOAD);
+}
+
+static void test_filter_before_run(const struct l2_msr *msr, bool write)
+{
+	test_save_restore(msr, write, BEFORE_RUN);
+}
+
+/*
+ * An L1 with an enlightened VMCS tells KVM when its MSR bitmap has changed, and
+ * KVM need not merge it with its own if neither has.
+ */
+static void l1_evmcs_guest_code(struct vmx_pages *vmx,
+				struct hyperv_test_pages *hv)
+{
+	bool launched = false;
+	u64 l2_rsp;
+
+	enable_vp_assist(hv->vp_assist_gpa, hv->vp_assist);
+	evmcs_enable();
+	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
+	GUEST_ASSERT(load_evmcs(hv));
+	prepare_vmcs(vmx, l2_guest_code);
+	l2_rsp = vmreadz(GUEST_RSP);
+	current_evmcs->hv_enlightenments_control.msr_bitmap = 1;
+
+	for (;;) {
+		GUEST_SYNC(SYNC_IN_L1);
+		if (READ_ONCE(guest_orders.l1_bitmap_is_clean))
+			current_evmcs->hv_clean_fields |=
+				HV_VMX_ENLIGHTENED_CLEAN_FIELD_MSR_BITMAP;
+		else
+			current_evmcs->hv_clean_fields &=
+				~HV_VMX_ENLIGHTENED_CLEAN_FIELD_MSR_BITMAP;
+		l1_enter_l2(l2_rsp, &launched);
+	}
+}
+
+static void create_evmcs_vm(struct nested_vm *n)
+{
+	gva_t vmx[NR_L2S], hv;
+
+	create_nested_vm(n, l1_evmcs_guest_code, 1, vmx);
+	vcpu_set_hv_cpuid(n->vcpu);
+	vcpu_enable_evmcs(n->vcpu);
+	vcpu_alloc_hyperv_test_pages(n->vm, &hv);
+	vcpu_args_set(n->vcpu, 2, vmx[0], hv);
+	expect_stage(n, SYNC_IN_L1);
+}
+
+static void test_evmcs_denied(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+	unsigned int clean;
+
+	create_evmcs_vm(&n);
+	for (clean = 0; clean < 2; clean++) {
+		n.orders->l1_bitmap_is_clean = clean;
+		n.orders->l2_stays = true;
+		enter(&n, msr, write);
+		expect_handler(&n, write, MSR_BY_CPU, "no filter");
+		set_filter(&n, msr, filter_flag(write));
+		expect_handler(&n, write, MSR_BY_USER, "denied");
+		expect_handler(&n, !write, MSR_BY_CPU, "the other access denied");
+		set_filter(&n, msr, 0);
+		expect_handler(&n, write, MSR_BY_CPU, "filter removed");
+		leave_l2(&n);
+	}
+	kvm_vm_free(n.vm);
+}
+
+/* L1's bitmap has not changed, but KVM's has. */
+static void test_evmcs_resumed(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+
+	create_evmcs_vm(&n);
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_CPU, "no filter");
+	n.orders->l1_bitmap_is_clean = true;
+
+	enter(&n, msr, write);
+	set_filter(&n, msr, filter_flag(write));
+	leave_l2(&n);
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_USER, "denied while L2 was active");
+	enter(&n, msr, write);
+	set_filter(&n, msr, 0);
+	leave_l2(&n);
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_CPU, "allowed while L2 was active");
+
+	set_filter(&n, msr, filter_flag(write));
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_USER, "denied while L1 ran");
+	set_filter(&n, msr, 0);
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_CPU, "allowed while L1 ran");
+	kvm_vm_free(n.vm);
+}
+
+static void test_evmcs_save_restore(const struct l2_msr *msr, bool write,
+				    enum save_restore when)
+{
+	struct nested_vm n;
+
+	create_evmcs_vm(&n);
+	__test_save_restore(&n, msr, write, when, true);
+}
+
+static void test_evmcs_before_save(const struct l2_msr *msr, bool write)
+{
+	test_evmcs_save_restore(msr, write, BEFORE_SAVE);
+}
+
+static void test_evmcs_before_load(const struct l2_msr *msr, bool write)
+{
+	test_evmcs_save_restore(msr, write, BEFORE_LOAD);
+}
+
+static void test_evmcs_before_run(const struct l2_msr *msr, bool write)
+{
+	test_evmcs_save_restore(msr, write, BEFORE_RUN);
+}
+
+/*
+ * How often KVM merges the MSR bitmaps when L1 enters L2.  L1's bitmap changes,
+ * but L1 says that it does not: if KVM has merged nevertheless, L2's access is
+ * dealt with by what L1 wants now, else by what L1 wanted at the last merge.
+ */
+static unsigned int count_merges(struct nested_vm *n, const struct l2_msr *msr,
+				 bool write, bool install)
+{
+	struct msr_outcome outcome;
+	enum msr_handler merged, stale;
+	unsigned int i, nr_merges = 0;
+	static bool by_l1;
+
+	for (i = 0; i < NR_ROUNDS; i++) {
+		l1_intercept(n, msr->index, write, !by_l1);
+		if (install)
+			set_filter(n, &lstar, FILTER_RW);
+
+		enter(n, msr, write);
+		outcome = access_in_l2(n);
+		merged = by_l1 ? MSR_BY_CPU : MSR_BY_L1;
+		stale = by_l1 ? MSR_BY_KVM : MSR_BY_CPU;
+		TEST_ASSERT(outcome.handler == merged ||
+			    outcome.handler == stale,
+			    "MSR 0x%x is dealt with by %s, expected %s if KVM has merged the bitmaps, %s if not",
+			    msr->index, msr_handler_names[outcome.handler],
+			    msr_handler_names[merged],
+			    msr_handler_names[stale]);
+		if (outcome.handler == merged) {
+			by_l1 = !by_l1;
+			nr_merges++;
+		}
+	}
+	return nr_merges;
+}
+
+static void test_merges(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+	unsigned int nr;
+
+	create_evmcs_vm(&n);
+	set_filter(&n, &lstar, FILTER_RW);
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_CPU, "another MSR denied");
+	n.orders->l1_bitmap_is_clean = true;
+
+	nr = count_merges(&n, msr, write, false);
+	printf("merges: %u of %u entries without a filter change\n", nr,
+	       NR_ROUNDS);
+	TEST_ASSERT(!nr, "KVM merges bitmaps none of which has changed");
+	nr = count_merges(&n, msr, write, true);
+	printf("merges: %u of %u filter changes that change nothing\n", nr,
+	       NR_ROUNDS);
+	kvm_vm_free(n.vm);
+}
+
+static unsigned int nr_failed;
+
+/* In a process of its own */
+static void run_one(void (*scenario)(const struct l2_msr *msr, bool write),
+		    const struct l2_msr *msr, bool write, const char *name)
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork() failed");
+	if (!pid) {
+		scenario(msr, write);
+		exit(0);
+	}
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid() failed");
+	printf("%ss of %s, %s: %s\n", write ? "write" : "read", msr->name, name,
+	       status ? "FAILED" : "ok");
+	nr_failed += !!status;
+}
+
+static void run_scenario(void (*scenario)(const struct l2_msr *msr, bool write),
+			 const struct l2_msr *msr, const char *name)
+{
+	run_one(scenario, msr, false, name);
+	run_one(scenario, msr, true, name);
+}
+
+static bool spec_ctrl_is_available(void)
+{
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	bool available;
+
+	vm = vm_create_with_one_vcpu(&vcpu, l1_guest_code);
+	available = enable_spec_ctrl(vcpu);
+	kvm_vm_free(vm);
+	return available;
+}
+
+static void run_scenarios(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(l2_msrs); i++) {
+		if (l2_msrs[i].index == MSR_IA32_SPEC_CTRL &&
+		    !spec_ctrl_is_available()) {
+			skip_by_name("SPEC_CTRL in L2: the CPU does not have it");
+			continue;
+		}
+		run_scenario(test_denied, &l2_msrs[i],
+			     "denied while L2 is active");
+	}
+	run_scenario(test_allowed, fs_base, "allowed while L2 is active");
+	run_scenario(test_not_passed_through, &lstar,
+		     "not passed through, denied while L2 is active");
+	run_scenario(test_resumed, gs_base, "L2 resumed later");
+	run_scenario(test_l1_afterwards, gs_base, "L1 afterwards");
+	run_scenario(test_other_l2, fs_base, "another L2 resumed later");
+	run_scenario(test_l1_intercepts, gs_base, "intercepted by L1");
+	run_scenario(test_l1_has_no_bitmap, fs_base, "L1 has no bitmap");
+}
+
+static void run_save_restore(void)
+{
+	if (!kvm_has_cap(KVM_CAP_NESTED_STATE)) {
+		skip_by_name("saved and restored: KVM can't");
+		return;
+	}
+	run_scenario(test_filter_before_save, gs_base,
+		     "filter set before L2 is saved");
+	run_scenario(test_filter_before_load, gs_base,
+		     "filter set before L2 is restored");
+	run_scenario(test_filter_before_run, gs_base,
+		     "filter set after L2 is restored");
+}
+
+static void run_evmcs(void)
+{
+	if (!kvm_has_cap(KVM_CAP_HYPERV_ENLIGHTENED_VMCS) ||
+	    !kvm_hv_cpu_has(HV_X64_NESTED_MSR_BITMAP)) {
+		skip_by_name("enlightened MSR bitmap: KVM does not have it");
+		return;
+	}
+	run_scenario(test_evmcs_denied, gs_base,
+		     "eVMCS, denied while L2 is active");
+	run_scenario(test_evmcs_resumed, gs_base, "eVMCS, L2 resumed later");
+	run_scenario(test_evmcs_before_save, gs_base,
+		     "eVMCS, filter set before L2 is saved");
+	run_scenario(test_evmcs_before_load, gs_base,
+		     "eVMCS, filter set before L2 is restored");
+	run_scenario(test_evmcs_before_run, gs_base,
+		     "eVMCS, filter set after L2 is restored");
+	run_one(test_merges, gs_base, false, "eVMCS, merges counted");
+}
+
+int main(int argc, char *argv[])
+{
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_USER_SPACE_MSR));
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_MSR_FILTER));
+	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_VMX));
+
+	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+
+	run_scenarios();
+	run_save_restore();
+	run_evmcs();
+
+	printf("failed: %u\n", nr_failed);
+	report_skipped();
+	return nr_failed ? 1 : 0;
+}
