@@ -29,6 +29,7 @@
  */
 #include <kunit/test.h>
 #include <linux/bitmap.h>
+#include <linux/kallsyms.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/prandom.h>
@@ -64,6 +65,9 @@ struct msr_name {
 static const struct msr_name slots[] = {
 	MSR_NAME(MSR_IA32_SPEC_CTRL),
 	MSR_NAME(MSR_IA32_PRED_CMD),
+#if MAX_POSSIBLE_PASSTHROUGH_MSRS >= 16
+	MSR_NAME(MSR_IA32_FLUSH_CMD),
+#endif
 	MSR_NAME(MSR_IA32_TSC),
 	MSR_NAME(MSR_FS_BASE),
 	MSR_NAME(MSR_GS_BASE),
@@ -83,7 +87,7 @@ static const struct msr_name slots[] = {
 	MSR_NAME(MSR_CORE_C7_RESIDENCY),
 };
 
-#if MAX_POSSIBLE_PASSTHROUGH_MSRS < 13 || MAX_POSSIBLE_PASSTHROUGH_MSRS > 15
+#if MAX_POSSIBLE_PASSTHROUGH_MSRS < 13 || MAX_POSSIBLE_PASSTHROUGH_MSRS > 16
 #error "Please adapt slots[] to vmx_possible_passthrough_msrs[]"
 #endif
 
@@ -120,7 +124,10 @@ struct msr_filter_test {
 	struct kvm_vmx *kvm_vmx;
 	struct vcpu_vmx *vmx;
 	struct vcpu_vmx *vmx_before;
+
+	/* What KVM does besides, see probe(). */
 	bool resets_x2apic;
+	bool updates_pt;
 
 	/* MSR bitmaps: the vCPU's, what it was, and what it ought to be. */
 	unsigned long *hw;
@@ -235,7 +242,7 @@ static void fill_model(struct msr_filter_test *t)
 				     test_bit(i, shadow(t->vmx, type)) ||
 				     denied_by(filter, slots[i].index, type));
 
-		for (i = 0; i < ARRAY_SIZE(pt_msrs); i++)
+		for (i = 0; t->updates_pt && i < ARRAY_SIZE(pt_msrs); i++)
 			__assign_bit(msr_bit(pt_msrs[i].index, type), t->model,
 				     !pt || denied_by(filter, pt_msrs[i].index, type));
 
@@ -279,7 +286,7 @@ static void recalculate_all(struct msr_filter_test *t)
 		set_intercept(t, msr, MSR_TYPE_W, write);
 	}
 
-	for (i = 0; i < ARRAY_SIZE(pt_msrs); i++) {
+	for (i = 0; t->updates_pt && i < ARRAY_SIZE(pt_msrs); i++) {
 		set_intercept(t, pt_msrs[i].index, MSR_TYPE_R, !pt);
 		set_intercept(t, pt_msrs[i].index, MSR_TYPE_W, !pt);
 	}
@@ -482,10 +489,12 @@ static unsigned int pick(unsigned int *left, unsigned int choices)
 }
 
 /*
- * Whether KVM intercepts all x2APIC MSRs anew when the filter changes, as 5.10
- * does and 5.15 doesn't, is no matter of these tests, so it's found out.
+ * Two things are no matter of these tests, so they are found out: whether KVM
+ * intercepts all x2APIC MSRs anew when the filter changes, as 5.10 does and 5.15
+ * doesn't, and whether it looks at the PT MSRs, which 5.10 does always, and newer
+ * ones do if guests may have PT.  Both would intercept here.
  */
-static void probe_x2apic(struct msr_filter_test *t)
+static void probe(struct msr_filter_test *t)
 {
 	memset(t->hw, 0, PAGE_SIZE);
 	bitmap_fill(t->vmx->shadow_msr_intercept.read, ARRAY_SIZE(slots));
@@ -493,6 +502,21 @@ static void probe_x2apic(struct msr_filter_test *t)
 	use_filter(t, NULL);
 	kvm_x86_ops.msr_filter_changed(&t->vmx->vcpu);
 	t->resets_x2apic = test_bit(msr_bit(X2APIC_FIRST, MSR_TYPE_R), t->hw);
+	t->updates_pt = test_bit(msr_bit(pt_msrs[0].index, MSR_TYPE_R), t->hw);
+}
+
+/*
+ * When kvm-intel is unloaded, kvm_x86_ops stays as it is, but for an op whose
+ * name depends on the kernel: see if the function has a name of its own.
+ */
+static bool is_loaded(void)
+{
+	char name[KSYM_SYMBOL_LEN];
+
+	if (!kvm_x86_ops.msr_filter_changed)
+		return false;
+	sprint_symbol_no_offset(name, (unsigned long)kvm_x86_ops.msr_filter_changed);
+	return strstr(name, "msr_filter_changed");
 }
 
 /* Why there is nothing to test, if so. */
@@ -502,8 +526,7 @@ static const char *unfit(void)
 
 	if (!boot_cpu_has(X86_FEATURE_VMX))
 		return "this CPU has no VMX";
-	/* The former, and it alone, is cleared when kvm-intel is unloaded. */
-	if (!kvm_x86_ops.hardware_enable || !kvm_x86_ops.msr_filter_changed)
+	if (!is_loaded())
 		return "kvm-intel is not loaded";
 	rdmsr(MSR_IA32_VMX_PROCBASED_CTLS, low, high);
 	if (!(high & CPU_BASED_USE_MSR_BITMAPS))
@@ -518,7 +541,7 @@ static struct msr_filter_test *begin(struct kunit *test)
 	const char *why = unfit();
 
 	if (!why) {
-		probe_x2apic(t);
+		probe(t);
 		return t;
 	}
 #ifdef kunit_skip
