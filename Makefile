@@ -23,6 +23,7 @@ endif
 endif
 
 NAME := $(if $(KSRC),ksrc,$(BASE))
+PART :=
 MAKEFLAGS += --no-print-directory
 rig = $(RIG)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)"
 
@@ -65,7 +66,7 @@ run tree mutants:
 check:
 	@$(RIG)/setup all check
 	@$(rig) config
-	@$(RIG)/locked $(RIG)/check $(NAME) $(CHECK)
+	@$(RIG)/locked $(RIG)/check $(NAME) $(PART)
 
 # All of it, whatever becomes of each, and then the count.
 verdicts = build/$(1)/check/check.tap build/$(1)/report/judgement.tap
@@ -88,8 +89,8 @@ test:
 test-all:
 	@$(RIG)/setup all check
 	@rm -f $(foreach b,$(BASES),$(call verdicts,$(b)) $(call faults,$(b)))
-	@check=; for base in $(BASES); do echo "BASE=$$base"; \
-		$(MAKE) test-one BASE=$$base KSRC= CHECK=$$check; check=series; done
+	@part=; for base in $(BASES); do echo "BASE=$$base"; \
+		$(MAKE) test-one BASE=$$base KSRC= PART=$$part; part=series; done
 	-@for base in $(FAULTS); do \
 		echo "BASE=$$base"; ONLY='$(FAULTS_ONLY)' \
 			$(MAKE) mutants BASE=$$base KSRC=; done
