@@ -88,7 +88,6 @@ test:
 
 test-all:
 	@$(RIG)/setup all check
-	@rm -f $(foreach b,$(BASES),$(call verdicts,$(b)) $(call faults,$(b)))
 	@part=; for base in $(BASES); do echo "BASE=$$base"; \
 		$(MAKE) test-one BASE=$$base KSRC= PART=$$part; part=series; done
 	-@for base in $(FAULTS); do \
