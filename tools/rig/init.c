@@ -21,6 +21,11 @@
  * that says "# SKIP" has the whole of them skipped.  The console, on
  * the first serial port, gets a line a step, and the kernel's messages.
  *
+ * Of what a test prints only the beginning and the end are passed on when it is
+ * a lot: the port is slow, and the test would wait for it.  When a test has ended,
+ * or its time has, whatever it has left running is killed.  One that SIGKILL does
+ * not end is left behind, and the rest goes on.
+ *
  * The last line on both is the verdict, and then the machine powers off.  When
  * init itself cannot go on it says "Bail out!" there.  There is no other way
  * out: what is left to the watchdog outside is a panic, or a hang.
@@ -48,6 +53,13 @@
 #define KSFT_SKIP	4
 #define MAX_WORDS	32
 #define RESULTS_PORT	"/dev/ttyS1"
+
+/* Of a test's output, in bytes, what is passed on at the least. */
+#define OUTPUT_HEAD	16384
+#define OUTPUT_TAIL	4096
+
+/* What SIGKILL gets to end a test, in seconds of guest time. */
+#define KILL_LIMIT	30
 
 #define __printf(fmt, args)	__attribute__((format(printf, fmt, args)))
 #define __noreturn		__attribute__((noreturn))
@@ -79,6 +91,9 @@ static struct {
 	unsigned int nr, tests, failed;
 	char name[64];
 } group;
+
+/* Of the plan: its tests, those of KUnit too, and how many have begun. */
+static unsigned int planned, begun;
 
 /* What KUnit logged, while somebody is listening. */
 static struct {
@@ -293,6 +308,13 @@ static void begin_group(const char *name)
 	ktap("    KTAP version 1\n    # Subtest: %s\n", name);
 }
 
+/* Before a test, so that one that takes the kernel with it is known. */
+static void announce(const char *test)
+{
+	ktap("    # Running: %s\n", test);
+	say("rig: %s: %u of %u: %s\n", group.name, ++begun, planned, test);
+}
+
 static const char *base_name(const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -387,7 +409,7 @@ static void run_kunit(const char *test, const char *file)
 	unsigned int complaints;
 	const char *why;
 
-	ktap("    # Running: %s\n", test);
+	announce(test);
 	memset(&kunit, 0, sizeof(kunit));
 	kunit.listening = true;
 	why = insert_module(file, "");
@@ -417,57 +439,94 @@ static void run_kunit(const char *test, const char *file)
 	       seconds() - start);
 }
 
-/* Pass on what the test has printed; false at the end of it. */
-static bool copy_output(int fd, bool *fresh)
+/* What comes from a test: how much of it was passed on, and the end of the rest. */
+struct output {
+	int fd;
+	bool in_line;
+	size_t passed, kept;
+	char tail[OUTPUT_TAIL];
+};
+
+static void pass_on(struct output *out, const char *text, size_t len)
 {
-	char text[4096], *line;
-	ssize_t n = read(fd, text, sizeof(text) - 1);
+	const char *end = text + len;
+
+	while (text < end) {
+		const char *newline = memchr(text, '\n', end - text);
+		const char *next = newline ? newline + 1 : end;
+
+		if (!out->in_line)
+			ktap("    # ");
+		out->in_line = !newline;
+		put(results, text, next - text);
+		text = next;
+	}
+}
+
+/* Take what the test has printed; false at the end of it. */
+static bool take_output(struct output *out)
+{
+	char text[4096];
+	ssize_t n = read(out->fd, text, sizeof(text));
+	ssize_t i;
 
 	if (n <= 0)
 		return n < 0 && (errno == EINTR || errno == EAGAIN);
-	text[n] = '\0';
-	for (line = text; *line;) {
-		size_t len = strcspn(line, "\n");
+	if (out->passed < OUTPUT_HEAD) {
+		pass_on(out, text, n);
+		out->passed += n;
+		return true;
+	}
+	for (i = 0; i < n; i++)
+		out->tail[out->kept++ % OUTPUT_TAIL] = text[i];
+	return true;
+}
 
-		if (*fresh)
-			ktap("    # ");
-		*fresh = line[len] == '\n';
-		len += *fresh;
-		put(results, line, len);
-		line += len;
+static void end_output(struct output *out)
+{
+	size_t at = out->kept % OUTPUT_TAIL;
+
+	if (out->kept > OUTPUT_TAIL) {
+		ktap("%s    # [%zu bytes left out]\n", out->in_line ? "\n" : "",
+		     out->kept - OUTPUT_TAIL);
+		out->in_line = false;
+		pass_on(out, out->tail + at, OUTPUT_TAIL - at);
+	}
+	pass_on(out, out->tail, at);
+	if (out->in_line)
+		ktap("\n");
+}
+
+/*
+ * Wait until @pid ends, taking what comes from it; false when it is past its
+ * @deadline.
+ */
+static bool await(pid_t pid, struct output *out, double deadline, int *status)
+{
+	struct pollfd pfd = { .fd = out->fd, .events = POLLIN };
+
+	while (waitpid(pid, status, WNOHANG) != pid) {
+		if (seconds() > deadline)
+			return false;
+		if (poll(&pfd, 1, 10) > 0 && !take_output(out))
+			pfd.fd = -1;
 	}
 	return true;
 }
 
-/*
- * Wait until @pid ends, passing on what comes from @fd; false when it has to be
- * ended here because it is past its @deadline.
- */
-static bool await(pid_t pid, int fd, double deadline, int *status)
+/* End all that a test has started; false when some of it would not end. */
+static bool kill_all(void)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-	bool fresh = true, in_time = true;
+	double deadline = seconds() + KILL_LIMIT;
 
-	for (;;) {
-		if (poll(&pfd, 1, 10) > 0 && !copy_output(fd, &fresh))
-			pfd.fd = -1;
-		if (waitpid(pid, status, WNOHANG) == pid)
-			break;
-		if (seconds() > deadline) {
-			in_time = false;
-			kill(-pid, SIGKILL);
-			while (waitpid(pid, status, 0) < 0 && errno == EINTR)
-				;
-			break;
-		}
+	/* All but init itself; those that lose their parent become init's. */
+	kill(-1, SIGKILL);
+	while (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD) {
+		if (seconds() > deadline)
+			return false;
+		usleep(1000);
 	}
-
-	/* What is still in the pipe, but not what a stray child may yet add. */
-	while (pfd.fd >= 0 && poll(&pfd, 1, 0) > 0 && copy_output(fd, &fresh))
-		;
-	if (!fresh)
-		ktap("\n");
-	return in_time;
+	return true;
 }
 
 static void __noreturn exec_test(char **argv, int out)
@@ -487,36 +546,44 @@ static void run_test(char **word, unsigned int words)
 {
 	const char *name = word[0];
 	double start = seconds();
-	double limit;
-	int out[2], status;
+	struct output out = {};
+	struct pollfd pfd = { .events = POLLIN };
+	bool in_time, gone;
 	char *end, why[128];
-	bool in_time;
+	int fds[2], status;
+	double limit;
 	pid_t pid;
 
 	limit = words > 2 ? strtod(word[1], &end) : 0;
 	if (limit <= 0 || *end)
 		bail_out("plan: \"test NAME SECONDS FILE\" expected");
 
-	ktap("    # Running: %s\n", name);
-	if (pipe2(out, O_CLOEXEC))
+	announce(name);
+	if (pipe2(fds, O_CLOEXEC))
 		bail_out("pipe: %s", strerror(errno));
 	pid = fork();
 	if (pid < 0)
 		bail_out("fork: %s", strerror(errno));
 	if (!pid)
-		exec_test(word + 2, out[1]);
-	setpgid(pid, pid);
-	close(out[1]);
+		exec_test(word + 2, fds[1]);
+	close(fds[1]);
 
-	in_time = await(pid, out[0], start + limit, &status);
-	close(out[0]);
+	out.fd = fds[0];
+	pfd.fd = fds[0];
+	in_time = await(pid, &out, start + limit, &status);
+	gone = kill_all();
 
-	/* Its children too: none may outlive it and disturb the next test. */
-	kill(-pid, SIGKILL);
-	while (waitpid(-1, NULL, WNOHANG) > 0)
+	/* What is still in the pipe, and nobody can add to it. */
+	fcntl(out.fd, F_SETFL, O_NONBLOCK);
+	while (poll(&pfd, 1, 0) > 0 && take_output(&out))
 		;
+	end_output(&out);
+	close(out.fd);
 
-	if (!in_time) {
+	if (!gone) {
+		snprintf(why, sizeof(why), "SIGKILL does not end it");
+		result(name, FAIL, why, seconds() - start);
+	} else if (!in_time) {
 		snprintf(why, sizeof(why), "still ran after %.0f s", limit);
 		result(name, FAIL, why, seconds() - start);
 	} else if (WIFSIGNALED(status)) {
@@ -532,6 +599,16 @@ static void run_test(char **word, unsigned int words)
 		result(name, WEXITSTATUS(status) ? FAIL : PASS, why,
 		       seconds() - start);
 	}
+}
+
+static void count_tests(FILE *plan)
+{
+	char line[1024];
+
+	while (fgets(line, sizeof(line), plan))
+		planned += starts_with(line, "test ") ||
+			   starts_with(line, "kunit ");
+	rewind(plan);
 }
 
 static void carry_out(char *line, unsigned int lineno)
@@ -653,6 +730,7 @@ int main(void)
 	plan = fopen(path, "re");
 	if (!plan)
 		bail_out("%s: %s", path, strerror(errno));
+	count_tests(plan);
 	while (fgets(line, sizeof(line), plan))
 		carry_out(line, ++lineno);
 	fclose(plan);
