@@ -11,7 +11,10 @@ JOBS ?= $(shell nproc)
 # Whose seeded faults "make test-all" tries, and which of them: each is a build.
 FAULTS ?= next
 FAULTS_ONLY ?= ^(l2|set)-
-export V CACHE MIRROR JOBS BOOT_LIMIT BOOT_STALL QEMU_ACCEL
+# Whose whole suite "make test-all" runs, and the fault that it has to find there.
+SUITES ?= next
+SUITE_FAULT ?= recalc-not-called
+export V CACHE MIRROR JOBS FAULT TESTS BOOT_LIMIT BOOT_STALL QEMU_ACCEL
 
 RIG := tools/rig
 BASES := $(shell awk '!/^\#/ && NF { print $$1 }' $(RIG)/bases)
@@ -27,15 +30,17 @@ PART :=
 MAKEFLAGS += --no-print-directory
 rig = $(RIG)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)"
 
-.PHONY: help mutants run test test-one test-all check tree apply patches mbox \
+.PHONY: help mutants run kselftest test test-one test-all check tree apply patches mbox \
 	readme setup clean distclean
 
 help:
 	@echo 'KVM on VMX: skip filter updates for MSRs that KVM intercepts already'
 	@echo
 	@echo '  make run       boot an unpatched and a patched KVM, print the table'
+	@echo '  make kselftest KVM'\''s own selftests, all of them, unpatched against patched'
 	@echo '  make test      check, run, run again, mutants, and judge every line'
-	@echo '  make test-all  the same for all kernels, with some of the faults of: $(FAULTS)'
+	@echo '  make test-all  the same for all kernels, with some of the faults of: $(FAULTS);'
+	@echo '                 and make kselftest for: $(SUITES)'
 	@echo '  make check     the patches and our own code, without a boot'
 	@echo '  make mutants   seeded faults in the patched KVM, and which test sees which'
 	@echo '  make apply     git am the series to KSRC, on a new branch there'
@@ -55,12 +60,18 @@ help:
 	@echo '  MIRROR=URL     a Debian mirror (the one that apt uses)'
 	@echo '  JOBS=N         processes at a time (one a CPU)'
 	@echo '  ONLY=REGEX     only faults whose names match'
+	@echo '  TESTS=REGEX    only the tests of "make kselftest" whose names match'
+	@echo '  FAULT=NAME     a fault in place of the patched KVM of "make kselftest"'
 
 setup:
 	@$(RIG)/setup all bochs check
 
 run tree mutants:
 	@$(RIG)/setup all
+	@$(rig) $@
+
+kselftest:
+	@$(RIG)/setup all kselftest
 	@$(rig) $@
 
 check:
@@ -71,6 +82,8 @@ check:
 # All of it, whatever becomes of each, and then the count.
 verdicts = build/$(1)/check/check.tap build/$(1)/report/judgement.tap
 faults = build/$(1)/mutants/report/judgement.tap
+suite = build/$(1)/report/kselftest/judgement.tap
+caught = build/$(1)/report/kselftest-part/caught.tap
 
 test-one:
 	@rm -f $(call verdicts,$(NAME)) $(call faults,$(NAME))
@@ -90,11 +103,20 @@ test-all:
 	@$(RIG)/setup all check
 	@part=; for base in $(BASES); do echo "BASE=$$base"; \
 		$(MAKE) test-one BASE=$$base KSRC= PART=$$part; part=series; done
+	-@for base in $(SUITES); do \
+		echo "BASE=$$base"; rm -f $(call suite,$$base) $(call caught,$$base); \
+		$(MAKE) kselftest BASE=$$base KSRC=; \
+		echo "BASE=$$base FAULT=$(SUITE_FAULT)"; \
+		$(MAKE) kselftest BASE=$$base KSRC= FAULT=$(SUITE_FAULT) TESTS=msr_ \
+			>build/$$base/log/kselftest-fault 2>&1; \
+		$(RIG)/suite caught build/$$base; \
+	done
 	-@for base in $(FAULTS); do \
 		echo "BASE=$$base"; ONLY='$(FAULTS_ONLY)' \
 			$(MAKE) mutants BASE=$$base KSRC=; done
 	@$(RIG)/report count $(foreach b,$(BASES),$(call verdicts,$(b))) \
-		$(foreach b,$(FAULTS),$(call faults,$(b)))
+		$(foreach b,$(FAULTS),$(call faults,$(b))) \
+		$(foreach b,$(SUITES),$(call suite,$(b)) $(call caught,$(b)))
 
 apply:
 	@[ -n "$(KSRC)" ] || { echo 'make: which tree? make apply KSRC=/path/to/linux' >&2; exit 1; }
@@ -109,6 +131,7 @@ patches:
 
 readme:
 	@$(RIG)/report readme
+	@$(RIG)/suite readme
 
 clean:
 	@$(RIG)/locked sh -c 'for d in build/*/; do \

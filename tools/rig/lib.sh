@@ -38,7 +38,36 @@ need_space() {
 		    "or move build/ (a link will do) or CACHE="
 }
 
+# Whether $1 is what is built of a tree of the user's: there a bug that a test is to
+# find may be mended already.
+users_tree() {
+	[ "${1##*/}" = ksrc ]
+}
+
 # The last lines of a log, for a failure that it explains.
 tail_log() {
 	tail -n 20 "$1" | sed 's/^/    /' >&2
+}
+
+# Put file $1 into README, in place of what is there from line $2 on, to the line
+# that begins with $3.
+into_readme() {
+	awk -v file="$1" -v begin="$2" -v end="$3" '
+	index($0, end) == 1 { inside = 0 }
+	$0 == begin {
+		while ((getline line < file) > 0)
+			print line
+		inside = 1
+	}
+	!inside
+	' README >README.new
+	mv README.new README
+}
+
+# What is there of it: the same lines.
+from_readme() {
+	awk -v begin="$1" -v end="$2" '
+	$0 == begin { inside = 1 }
+	index($0, end) == 1 { inside = 0 }
+	inside' README
 }
