@@ -64,7 +64,7 @@ help:
 	@echo '  FAULT=NAME     a fault in place of the patched KVM of "make kselftest"'
 
 setup:
-	@$(RIG)/setup all bochs check
+	@$(RIG)/setup all bochs check kselftest
 
 run tree mutants:
 	@$(RIG)/setup all
@@ -136,7 +136,8 @@ readme:
 clean:
 	@$(RIG)/locked sh -c 'for d in build/*/; do \
 		rm -rf "$$d/obj" "$$d/boot" "$$d/rig" "$$d/log" "$$d/report" \
-		       "$$d/variants" "$$d"/tests* "$$d/check"; done'
+		       "$$d/variants" "$$d"/tests* "$$d"/suite* "$$d"/kselftest* \
+		       "$$d/check"; done'
 
 distclean:
 	@$(RIG)/locked rm -rf build
