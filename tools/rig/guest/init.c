@@ -13,22 +13,56 @@
  *	kunit NAME FILE			insert a module of KUnit tests, which run
  *					then, and remove it
  *
- * Every load, unload, test and kunit gets a verdict, in KTAP on the second serial
- * port.  The exit status of a test means what it means in kselftest: 0 passed,
- * 4 skipped, all else failed.  Whatever a test says itself, it has failed when
- * the kernel logged a warning, a BUG or an oops while it ran.  What KUnit tests
- * found is what KUnit logs: any that is "not ok", or none, is a failure, and one
- * that says "# SKIP" has the whole of them skipped.  The console, on
- * the first serial port, gets a line a step, and the kernel's messages.
+ * Every load, unload, test and kunit gets a verdict.  The exit status of a test
+ * means what it means in kselftest: 0 passed, 4 skipped, all else failed.  Whatever
+ * a test says itself, it has failed when the kernel logged a warning, a BUG or an
+ * oops while it ran, or so much that some of it was lost.  What KUnit tests found is
+ * what KUnit logs: any that is "not ok", or none, or fewer than it announced, is a
+ * failure, and one that says "# SKIP" has the whole of them skipped.  The console,
+ * on the first serial port, gets a line a step, and the kernel's messages.
+ *
+ * The results are KTAP, on the second serial port.  A line ends with '\n', and with
+ * nothing else:
+ *
+ *	KTAP version 1
+ *	# rig: KEY: VALUE			what init says of the whole boot
+ *	    KTAP version 1			a group: "boot", then those of the plan
+ *	    # Subtest: GROUP
+ *	    # rig: KEY: VALUE			what init says of the next verdict
+ *	    # | TEXT				a line of a test's output, or of KUnit
+ *	    ok N NAME
+ *	    ok N NAME # SKIP WHY
+ *	    not ok N NAME
+ *	    1..N
+ *	ok N GROUP				or "not ok N GROUP"
+ *	1..N
+ *	# rig: totals: pass P fail F skip S	the last line
+ *
+ * NAME is "reached init", "load FILE [PARAM=VALUE...]", "unload NAME", or a test's.
+ * A TEXT may hold any bytes but '\n', and what a test prints begins no other line.
+ * A VALUE holds no control characters, they become '?'.  The keys, and whether they
+ * are in a group:
+ *
+ *	host kernel: RELEASE		no
+ *	host cpu: N x MODEL		no
+ *	virtualization: vmx|svm|none	no
+ *	running: NAME			yes, a test or kunit begins
+ *	module: NAME srcversion X	yes, a module was loaded
+ *	left out: N			yes, bytes of the output, at this place
+ *	kernel: TEXT			yes, a complaint of the kernel's
+ *	lost: N kernel log records	yes, nobody knows what they said
+ *	took: SECONDS			yes, of guest time, before each verdict
+ *	why: TEXT			yes, then, before each "not ok N NAME"
+ *	totals: pass P fail F skip S	no, verdicts
  *
  * Of what a test prints only the beginning and the end are passed on when it is
  * a lot: the port is slow, and the test would wait for it.  When a test has ended,
  * or its time has, whatever it has left running is killed.  One that SIGKILL does
  * not end is left behind, and the rest goes on.
  *
- * The last line on both is the verdict, and then the machine powers off.  When
- * init itself cannot go on it says "Bail out!" there.  There is no other way
- * out: what is left to the watchdog outside is a panic, or a hang.
+ * After the last line the machine powers off.  When init itself cannot go on it
+ * says "Bail out! WHY" instead.  There is no other way out: what is left to the
+ * watchdog outside is a panic, or a hang.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -58,27 +92,67 @@
 #define OUTPUT_HEAD	16384
 #define OUTPUT_TAIL	4096
 
+/* What begins each line that is not init's own, and none that is. */
+#define QUOTE		"    # | "
+
+/* Of KUnit's output: suites, their tests, and the parameters of these. */
+#define KUNIT_LEVELS	3
+#define KUNIT_INDENT	4
+
 /* What SIGKILL gets to end a test, in seconds of guest time. */
 #define KILL_LIMIT	30
 
 #define __printf(fmt, args)	__attribute__((format(printf, fmt, args)))
 #define __noreturn		__attribute__((noreturn))
+#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 
 enum verdict { PASS, FAIL, SKIP };
 
-/* What the kernel says when something is wrong with it. */
+/* What the kernel says when something is wrong with it, from 5.10 to 7.x. */
 static const char * const kernel_complaints[] = {
+	/* Also of KASAN, KCSAN, KFENCE, ODEBUG, lockdep, the scheduler, watchdogs. */
 	"WARNING:",
 	"BUG:",
 	"kernel BUG at",
 	"Oops",
+	"Kernel panic",
+
+	/* Exceptions.  With a ':' it is not a process that got a signal for it. */
 	"general protection fault",
+	"stack segment:",
+	"double fault",
+	"divide error:",
+	"invalid opcode:",
 	"unchecked MSR access error",
-	"kvm: vmread failed",
-	"kvm: vmwrite failed",
+
+	/* Memory. */
+	"UBSAN:",
+	"refcount_t:",
+	"list_add corruption",
+	"list_add double add",
+	"list_del corruption",
+	"new suspected memory leaks",
+	"Objects remaining in",
+	"Slab cache still has objects",
+
+	/* Locks, RCU and what does not get on.  Not every "INFO:" is a complaint. */
+	"DEBUG_LOCKS_WARN_ON",
+	"INFO: possible",
+	"INFO: inconsistent lock state",
+	"INFO: suspicious RCU usage",
+	"INFO: trying to register non-static key",
+	"INFO: lockdep is turned off",
 	"INFO: rcu",
 	"INFO: task",
-	"Kernel panic",
+	"hard LOCKUP",
+
+	/* VMX, after "kvm: " or "kvm_intel: ". */
+	"vmread failed",
+	"vmwrite failed",
+	"vmclear failed",
+	"vmptrld failed",
+	"invept failed",
+	"invvpid failed",
 };
 
 static int console = -1, results = -1, kmsg = -1;
@@ -86,8 +160,12 @@ static int console = -1, results = -1, kmsg = -1;
 /* Of the whole boot. */
 static unsigned int passed, failed, skipped;
 
+/* The sequence number of the kernel's next log record. */
+static unsigned long long next_record;
+
 /* Of the group that runs: its number, its tests and how many failed. */
 static struct {
+	bool open;
 	unsigned int nr, tests, failed;
 	char name[64];
 } group;
@@ -95,10 +173,17 @@ static struct {
 /* Of the plan: its tests, those of KUnit too, and how many have begun. */
 static unsigned int planned, begun;
 
-/* What KUnit logged, while somebody is listening. */
+/*
+ * What KUnit logged, while somebody is listening.  At each level so many results
+ * came, and are due: a plan "1..N" announces N, and a subtest one, a level up.
+ * Which of the two there are depends on the kernel.
+ */
 static struct {
 	bool listening;
 	unsigned int ok, not_ok, skipped;
+	struct kunit_level {
+		unsigned int plan, subtests, came;
+	} level[KUNIT_LEVELS];
 } kunit;
 
 static void put(int fd, const char *text, size_t len)
@@ -120,8 +205,11 @@ static void vsay(int fd, const char *fmt, va_list ap)
 	char line[1024];
 	int n = vsnprintf(line, sizeof(line), fmt, ap);
 
-	if (n >= (int)sizeof(line))
+	/* A line that is cut is a line still. */
+	if (n >= (int)sizeof(line)) {
 		n = sizeof(line) - 1;
+		line[n - 1] = '\n';
+	}
 	put(fd, line, n);
 }
 
@@ -141,6 +229,29 @@ static __printf(1, 2) void ktap(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsay(results, fmt, ap);
 	va_end(ap);
+}
+
+/* What cannot be in a line does not get there. */
+static void make_printable(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			*text = '?';
+}
+
+/* What init itself has to say, within the group that runs or, without, on top. */
+static __printf(2, 3) void state(const char *key, const char *fmt, ...)
+{
+	char value[8192];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(value, sizeof(value), fmt, ap);
+	va_end(ap);
+	make_printable(value);
+	ktap("%s# rig: %s: ", group.open ? "    " : "", key);
+	put(results, value, strlen(value));
+	put(results, "\n", 1);
 }
 
 /* The emulated UART drops what it still holds when the power goes. */
@@ -163,6 +274,7 @@ static __printf(1, 2) void __noreturn bail_out(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
+	make_printable(why);
 
 	ktap("Bail out! %s\n", why);
 	say("rig: Bail out! %s\n", why);
@@ -182,49 +294,96 @@ static bool starts_with(const char *text, const char *start)
 	return !strncmp(text, start, strlen(start));
 }
 
+/* A line that is not init's own. */
+static void quote(const char *text)
+{
+	put(results, QUOTE, strlen(QUOTE));
+	put(results, text, strlen(text));
+	put(results, "\n", 1);
+}
+
 /* Pass on a message that is KUnit's, and not for anybody else to judge. */
 static bool is_from_kunit(char *text)
 {
 	const char *start = text + strspn(text, " \t");
+	size_t depth = (start - text) / KUNIT_INDENT;
+	struct kunit_level *level;
 	char *newline;
 
 	if (!kunit.listening)
 		return false;
-	if (starts_with(start, "ok "))
+	level = kunit.level + (depth < KUNIT_LEVELS ? depth : KUNIT_LEVELS - 1);
+	if (starts_with(start, "ok ")) {
 		kunit.ok++;
-	else if (starts_with(start, "not ok "))
+		level->came++;
+	} else if (starts_with(start, "not ok ")) {
 		kunit.not_ok++;
-	else if (!starts_with(start, "#") && !starts_with(start, "1..") &&
-		 !starts_with(start, "TAP version") &&
-		 !starts_with(start, "KTAP version"))
+		level->came++;
+	} else if (starts_with(start, "1..")) {
+		level->plan += strtoul(start + strlen("1.."), NULL, 10);
+	} else if (starts_with(start, "# Subtest:")) {
+		if (depth)
+			level[-1].subtests++;
+	} else if (!starts_with(start, "#") &&
+		   !starts_with(start, "TAP version") &&
+		   !starts_with(start, "KTAP version")) {
 		return false;
+	}
 	if (strstr(start, "# SKIP"))
 		kunit.skipped++;
 
 	/* One message may be many lines. */
 	while ((newline = strstr(text, "\\x0a"))) {
 		*newline = '\0';
-		ktap("    # %s\n", text);
+		quote(text);
 		text = newline + strlen("\\x0a");
 	}
 	if (*text)
-		ktap("    # %s\n", text);
+		quote(text);
 	return true;
 }
 
+/* How many results KUnit has announced that did not come. */
+static unsigned int kunit_missing(void)
+{
+	unsigned int i, due, missing = 0;
+	const struct kunit_level *level;
+
+	for (i = 0; i < KUNIT_LEVELS; i++) {
+		level = kunit.level + i;
+		due = level->plan > level->subtests ? level->plan :
+						      level->subtests;
+		if (due > level->came)
+			missing += due - level->came;
+	}
+	return missing;
+}
+
+static bool is_complaint(const char *text)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(kernel_complaints); i++)
+		if (strstr(text, kernel_complaints[i]))
+			return true;
+	return false;
+}
+
 /*
- * Read what the kernel logged since the last call.  Complaints go to the
- * results; returns how many there were.
+ * Read what the kernel logged since the last call, the first time since it
+ * booted.  Complaints go to the results; returns how many there were.  One is that
+ * records were overwritten before they were read: the next one has a number that
+ * is too high.
  */
 static unsigned int kernel_complained(void)
 {
+	unsigned long long nr;
 	unsigned int found = 0;
-	char record[8192];
+	char record[8192 + 1];
 	ssize_t n;
 
 	for (;;) {
 		char *text;
-		size_t i;
 
 		n = read(kmsg, record, sizeof(record) - 1);
 		if (n < 0 && (errno == EINTR || errno == EPIPE))
@@ -235,19 +394,20 @@ static unsigned int kernel_complained(void)
 
 		/* "priority,sequence,time,flags;text", then tagged lines */
 		text = strchr(record, ';');
-		if (!text)
+		if (!text || sscanf(record, "%*u,%llu,", &nr) != 1)
 			continue;
+		if (nr > next_record) {
+			state("lost", "%llu kernel log records",
+			      nr - next_record);
+			found++;
+		}
+		next_record = nr + 1;
+
 		text++;
 		text[strcspn(text, "\n")] = '\0';
-		if (is_from_kunit(text))
-			continue;
-		for (i = 0; i < sizeof(kernel_complaints) /
-				sizeof(kernel_complaints[0]); i++) {
-			if (!strstr(text, kernel_complaints[i]))
-				continue;
-			ktap("    # kernel: %s\n", text);
+		if (!is_from_kunit(text) && is_complaint(text)) {
+			state("kernel", "%s", text);
 			found++;
-			break;
 		}
 	}
 }
@@ -267,6 +427,7 @@ static void result(const char *what, enum verdict verdict, const char *why,
 	}
 
 	group.tests++;
+	state("took", "%.2f", took);
 	switch (verdict) {
 	case PASS:
 		passed++;
@@ -282,7 +443,8 @@ static void result(const char *what, enum verdict verdict, const char *why,
 	case FAIL:
 		failed++;
 		group.failed++;
-		ktap("    # %s\n    not ok %u %s\n", why, group.tests, what);
+		state("why", "%s", why);
+		ktap("    not ok %u %s\n", group.tests, what);
 		say("rig: %s: %s: FAILED, %s (%.2f s of guest time)\n",
 		    group.name, what, why, took);
 		break;
@@ -291,8 +453,9 @@ static void result(const char *what, enum verdict verdict, const char *why,
 
 static void end_group(void)
 {
-	if (!group.nr)
+	if (!group.open)
 		return;
+	group.open = false;
 	ktap("    1..%u\n", group.tests);
 	ktap("%sok %u %s\n", group.failed ? "not " : "", group.nr, group.name);
 }
@@ -303,6 +466,7 @@ static void begin_group(const char *name)
 
 	end_group();
 	memset(&group, 0, sizeof(group));
+	group.open = true;
 	group.nr = nr;
 	snprintf(group.name, sizeof(group.name), "%s", name);
 	ktap("    KTAP version 1\n    # Subtest: %s\n", name);
@@ -311,7 +475,7 @@ static void begin_group(const char *name)
 /* Before a test, so that one that takes the kernel with it is known. */
 static void announce(const char *test)
 {
-	ktap("    # Running: %s\n", test);
+	state("running", "%s", test);
 	say("rig: %s: %u of %u: %s\n", group.name, ++begun, planned, test);
 }
 
@@ -348,7 +512,7 @@ static void show_srcversion(const char *file)
 	close(fd);
 	if (n > 0) {
 		version[strcspn(version, "\n")] = '\0';
-		ktap("    # module %s srcversion %s\n", name, version);
+		state("module", "%s srcversion %s", name, version);
 	}
 }
 
@@ -406,7 +570,7 @@ static void run_kunit(const char *test, const char *file)
 	char name[64], reason[128] = "";
 	enum verdict verdict = FAIL;
 	double start = seconds();
-	unsigned int complaints;
+	unsigned int complaints, missing;
 	const char *why;
 
 	announce(test);
@@ -419,6 +583,7 @@ static void run_kunit(const char *test, const char *file)
 		return;
 	}
 	complaints = kernel_complained();
+	missing = kunit_missing();
 	kunit.listening = false;
 
 	module_name(file, name, sizeof(name));
@@ -431,6 +596,9 @@ static void run_kunit(const char *test, const char *file)
 	else if (kunit.not_ok || !kunit.ok)
 		snprintf(reason, sizeof(reason), "%u not ok, %u ok",
 			 kunit.not_ok, kunit.ok);
+	else if (missing)
+		snprintf(reason, sizeof(reason), "%u result(s) did not come",
+			 missing);
 	else if (kunit.skipped)
 		verdict = SKIP;
 	else
@@ -456,11 +624,18 @@ static void pass_on(struct output *out, const char *text, size_t len)
 		const char *next = newline ? newline + 1 : end;
 
 		if (!out->in_line)
-			ktap("    # ");
+			put(results, QUOTE, strlen(QUOTE));
 		out->in_line = !newline;
 		put(results, text, next - text);
 		text = next;
 	}
+}
+
+static void end_line(struct output *out)
+{
+	if (out->in_line)
+		put(results, "\n", 1);
+	out->in_line = false;
 }
 
 /* Take what the test has printed; false at the end of it. */
@@ -487,14 +662,13 @@ static void end_output(struct output *out)
 	size_t at = out->kept % OUTPUT_TAIL;
 
 	if (out->kept > OUTPUT_TAIL) {
-		ktap("%s    # [%zu bytes left out]\n", out->in_line ? "\n" : "",
-		     out->kept - OUTPUT_TAIL);
-		out->in_line = false;
-		pass_on(out, out->tail + at, OUTPUT_TAIL - at);
+		end_line(out);
+		state("left out", "%zu", out->kept - OUTPUT_TAIL);
 	}
+	if (out->kept >= OUTPUT_TAIL)
+		pass_on(out, out->tail + at, OUTPUT_TAIL - at);
 	pass_on(out, out->tail, at);
-	if (out->in_line)
-		ktap("\n");
+	end_line(out);
 }
 
 /*
@@ -692,8 +866,9 @@ static void describe_host(void)
 	fclose(cpuinfo);
 
 	uname(&uts);
-	ktap("# host kernel: %s\n# host cpu: %u x %s\n# virtualization: %s\n",
-	     uts.release, cpus, model, vmx ? "vmx" : svm ? "svm" : "none");
+	state("host kernel", "%s", uts.release);
+	state("host cpu", "%u x %s", cpus, model);
+	state("virtualization", "%s", vmx ? "vmx" : svm ? "svm" : "none");
 	say("rig: Linux %s on %u x %s, %s\n", uts.release, cpus, model,
 	    vmx ? "vmx" : svm ? "svm" : "no hardware virtualization");
 }
@@ -736,8 +911,8 @@ int main(void)
 	fclose(plan);
 
 	end_group();
-	ktap("1..%u\n# Totals: pass:%u fail:%u skip:%u\n", group.nr, passed,
-	     failed, skipped);
+	ktap("1..%u\n", group.nr);
+	state("totals", "pass %u fail %u skip %u", passed, failed, skipped);
 	say("rig: done: %u passed, %u failed, %u skipped\n", passed, failed,
 	    skipped);
 	power_off();
