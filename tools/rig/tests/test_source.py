@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""steps/source: which kernel is fetched, of what mirror and cache offer.
+
+The scripts run in a copy of what they need of the repository, with a table of their
+own, a cache of their own, and an apt that does what a test tells it to.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[3]
+
+TABLE = """\
+5.10  linux-source-5.10  bullseye  v5.10-v5.19  linux-source-5.10_5.10.223-1  -  1  6.1
+next  linux-source-*  experimental,sid,trixie-backports  next  \
+linux-source-7.3_7.3~rc7-1~exp1  7.3~  1  -
+"""
+PINNED = "linux-source-7.3_7.3~rc7-1~exp1_all.deb"
+EXPIRED = ("E: Release file for http://mirror/dists/experimental/InRelease is expired "
+           "(invalid since 3d). Updates for this repository will not be applied.")
+NO_MIRROR = "W: Failed to fetch http://mirror/dists/%s/InRelease  Could not connect"
+
+# $APT is a folder: RELEASE.offers has "package version" lines, RELEASE.fails what apt
+# says instead.  It tells the release by the folder that holds its sources.list.
+FAKE_APT = """\
+#!/bin/sh
+echo "$*" >>"$APT/calls"
+for one; do
+	case $one in
+	Dir::Etc::SourceList=*) one=${one%/sources.list}; release=${one##*/apt-} ;;
+	madison|pkgnames|update|download|indextargets) command=$one ;;
+	linux-source-*=*) wanted=$one ;;
+	linux-source-*) names="$names $one" ;;
+	esac
+done
+offers=$APT/$release.offers
+case $command in
+indextargets)
+	echo "http://mirror Debian main" ;;
+update)
+	[ ! -f "$APT/$release.fails" ] || { cat "$APT/$release.fails"; exit 100; } ;;
+pkgnames)
+	[ ! -f "$offers" ] || cut -d' ' -f1 "$offers"
+	echo linux-source-6.12-extra ;;
+madison)
+	while read -r package version; do
+		case " $names " in
+		*" $package "*)
+			echo "$package | $version | http://mirror $release/main" ;;
+		esac
+	done <"$offers" ;;
+download)
+	[ ! -f "$APT/cut" ] || { echo "E: Failed to fetch $wanted  Hash Sum mismatch"; exit 100; }
+	if [ -f "$APT/deb" ]; then cp "$APT/deb" "${wanted%%=*}_${wanted#*=}_all.deb"
+	else echo "$wanted" >"${wanted%%=*}_${wanted#*=}_all.deb"; fi ;;
+esac
+"""
+
+
+@unittest.skipUnless(shutil.which("dpkg"), "there is no dpkg here to compare versions")
+class Source(unittest.TestCase):
+    def setUp(self):
+        self.top = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.top)
+        self.cache = self.top / "cache"
+        self.apt = self.top / "apt"
+        bin_ = self.top / "bin"
+        steps = self.top / "tools/rig/steps"
+        for folder in (self.cache, self.apt, bin_, steps,
+                       self.top / "tools/rig/tables"):
+            folder.mkdir(parents=True)
+        for name in ("lib.sh", "source"):
+            shutil.copy(TOP / "tools/rig/steps" / name, steps)
+        self.table = self.top / "tools/rig/tables/kernels"
+        self.table.write_text(TABLE)
+        for name in ("apt-get", "apt-cache"):
+            (bin_ / name).write_text(FAKE_APT)
+            (bin_ / name).chmod(0o755)
+        self.env = dict(os.environ, PATH=f"{bin_}:{os.environ['PATH']}",
+                        APT=str(self.apt), CACHE=str(self.cache), LC_ALL="C")
+        for name in ("MIRROR", "PIN"):
+            self.env.pop(name, None)
+
+    def source(self, *args, **env):
+        done = subprocess.run([self.top / "tools/rig/steps/source", *args], text=True,
+                              stdin=subprocess.DEVNULL, capture_output=True,
+                              cwd=self.top, env=dict(self.env, **env))
+        self.assertEqual(list(self.cache.glob("new.*")), [], "left in the cache")
+        self.lines = [" ".join(line.split()) for line in done.stderr.splitlines()]
+        return done
+
+    def fetched(self, *args, **env):
+        """The name of the file that "fetch" gives."""
+        done = self.source("fetch", *args, **env)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        file = Path(done.stdout.strip())
+        self.assertEqual(file.parent, self.cache)
+        self.assertTrue(file.is_file())
+        self.assertTrue(Path(f"{file}.sha256").is_file())
+        return file.name
+
+    def refused(self, *args, **env):
+        """The line with which it gives up."""
+        done = self.source(*args, **env)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(done.stdout, "")
+        errors = [line for line in self.lines if line.startswith("source: ")]
+        self.assertEqual(errors, self.lines[-1:])
+        self.assertFalse((self.top / "build").exists(), "something is left behind")
+        return errors[0]
+
+    def said(self, label):
+        return [line for line in self.lines if line.split()[0] == label]
+
+    def cached(self, *names, content=b"a kernel"):
+        for name in names:
+            (self.cache / name).write_bytes(content)
+            (self.cache / f"{name}.sha256").write_text(
+                f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+
+    def offers(self, release, *offers):
+        (self.apt / f"{release}.offers").write_text("".join(f"{o}\n" for o in offers))
+
+    def fails(self, release, words=None):
+        (self.apt / f"{release}.fails").write_text(f"{words or NO_MIRROR % release}\n")
+
+    def none_answers(self):
+        for release in ("bullseye", "experimental", "sid", "trixie-backports"):
+            self.fails(release)
+
+    def calls(self):
+        calls = self.apt / "calls"
+        return calls.read_text() if calls.exists() else ""
+
+    # (a)
+
+    def test_pinned_in_the_cache_asks_nobody(self):
+        self.cached("linux-source-5.10_5.10.223-1_all.deb",
+                    "linux-source-5.10_5.10.300-1_all.deb")
+        self.assertEqual(self.fetched("5.10"), "linux-source-5.10_5.10.223-1_all.deb")
+        self.assertEqual((self.calls(), self.lines), ("", []))
+
+    def test_a_cut_file_is_not_taken(self):
+        self.cached("linux-source-5.10_5.10.223-1_all.deb")
+        (self.cache / "linux-source-5.10_5.10.223-1_all.deb").write_bytes(b"a ker")
+        self.none_answers()
+        self.refused("fetch", "5.10")
+        self.assertEqual(list(self.cache.iterdir()), [])
+
+    def test_pinned_that_moves_without_a_mirror(self):
+        self.cached(PINNED, "linux-source-7.4_7.4-1_all.deb")
+        self.none_answers()
+        self.assertEqual(self.fetched("next"), PINNED)
+        self.assertEqual(len(self.said("WITHOUT")), 3)
+
+    # (b)
+
+    def test_a_release_that_does_not_answer(self):
+        self.fails("experimental", EXPIRED)
+        self.offers("sid", "linux-source-7.2 7.2.9-1")
+        self.offers("trixie-backports", "linux-source-7.3 7.3.4-1~bpo13+1")
+        self.assertEqual(self.fetched("next"),
+                         "linux-source-7.3_7.3.4-1~bpo13+1_all.deb")
+        self.assertEqual(self.said("WITHOUT"), [
+            f"WITHOUT experimental does not answer, apt says: {EXPIRED}"])
+
+    def test_a_release_with_no_source_at_all(self):
+        self.offers("sid", "linux-source-7.3 7.3~rc7-1~exp1")
+        self.assertEqual(self.fetched("next"), PINNED)
+
+    # (c)
+
+    def test_pinned_is_offered_and_a_newer_one_too(self):
+        self.offers("experimental", "linux-source-7.3 7.3~rc7-1~exp1")
+        self.offers("sid", "linux-source-7.3 7.3.5-1", "linux-source-6.12 6.12.107-1")
+        self.assertEqual(self.fetched("next"), PINNED)
+        self.assertEqual(self.said("NEWER"), [
+            "NEWER linux-source-7.3 7.3.5-1 (sid) is there, this tree was last shown on "
+            "7.3~rc7-1~exp1: to move, set PIN in tools/rig/tables/kernels"])
+
+    def test_pinned_is_cached_and_a_newer_one_offered(self):
+        self.cached(PINNED)
+        self.offers("sid", "linux-source-7.3 7.3.5-1")
+        self.assertEqual(self.fetched("next"), PINNED)
+        self.assertEqual(len(self.said("NEWER")), 1)
+        self.assertNotIn("download", self.calls())
+
+    def test_newer_is_not_said_of_what_is_too_old(self):
+        self.cached(PINNED)
+        self.offers("sid", "linux-source-7.2 7.2.99-1")
+        self.assertEqual(self.fetched("next"), PINNED)
+        self.assertEqual(self.said("NEWER"), [])
+
+    def test_pin_newest(self):
+        self.cached(PINNED)
+        self.offers("sid", "linux-source-7.3 7.3.5-1")
+        for pin in ("newest", "-"):
+            self.assertEqual(self.fetched("next", PIN=pin),
+                             "linux-source-7.3_7.3.5-1_all.deb")
+            self.assertEqual(len(self.said("NEWEST")), 1)
+        self.assertIn("PIN=oldest", self.refused("fetch", "next", PIN="oldest"))
+
+    # (d)
+
+    def test_pinned_is_gone(self):
+        self.cached("linux-source-7.5_7.5-1_all.deb")
+        self.offers("experimental", "linux-source-7.3 7.3.5-1", "linux-source-7.4 7.4~rc1-1")
+        self.assertEqual(self.fetched("next"), "linux-source-7.4_7.4~rc1-1_all.deb")
+        self.assertEqual(self.said("NEWEST"), [
+            "NEWEST linux-source-7.4 7.4~rc1-1 (experimental) is taken: linux-source-7.3 "
+            "7.3~rc7-1~exp1, which this tree was last shown on, is not there"])
+
+    def test_pinned_of_a_stable_kernel_is_gone(self):
+        self.offers("bullseye", "linux-source-5.10 5.10.251-1")
+        self.assertEqual(self.fetched("5.10"), "linux-source-5.10_5.10.251-1_all.deb")
+        self.assertEqual(len(self.said("NEWEST")), 1)
+
+    def test_what_is_downloaded_is_kept(self):
+        self.offers("bullseye", "linux-source-5.10 5.10.223-1")
+        self.fetched("5.10")
+        self.none_answers()
+        self.fetched("5.10")
+        self.assertEqual(self.calls().count("download"), 1)
+
+    # (e)
+
+    def test_none_offered_and_an_other_one_cached(self):
+        self.cached("linux-source-7.3_7.3.4-1_all.deb", "linux-source-7.3_7.3.5-1_all.deb",
+                    "linux-source-7.2_7.2.9-1_all.deb", "linux-source-6.12_6.12.107-1_all.deb")
+        self.none_answers()
+        self.assertEqual(self.fetched("next"), "linux-source-7.3_7.3.5-1_all.deb")
+        self.assertEqual(self.said("CACHED"), [
+            "CACHED linux-source-7.3_7.3.5-1 is taken, fetched earlier: apt says: "
+            + " ".join((NO_MIRROR % "experimental").split())])
+
+    def test_the_newest_cached_is_cut(self):
+        self.cached("linux-source-7.3_7.3.4-1_all.deb", "linux-source-7.3_7.3.5-1_all.deb")
+        (self.cache / "linux-source-7.3_7.3.5-1_all.deb").write_bytes(b"")
+        self.none_answers()
+        self.assertEqual(self.fetched("next"), "linux-source-7.3_7.3.4-1_all.deb")
+
+    def test_the_download_fails(self):
+        self.cached("linux-source-7.3_7.3.4-1_all.deb")
+        self.offers("sid", "linux-source-7.3 7.3~rc7-1~exp1")
+        (self.apt / "cut").touch()
+        self.assertEqual(self.fetched("next"), "linux-source-7.3_7.3.4-1_all.deb")
+        self.assertIn("Hash Sum mismatch", self.said("CACHED")[0])
+
+    # (f)
+
+    def test_no_release_answers_and_the_cache_has_only_an_older_kernel(self):
+        # The table as it is, whatever its PIN: what the report of this bug was of.
+        shutil.copy(TOP / "tools/rig/tables/kernels", self.table)
+        self.cached("linux-source-6.12_6.12.107-1_all.deb")
+        for release in ("experimental", "sid", "trixie-backports"):
+            self.fails(release, EXPIRED.replace("experimental", release))
+        line = self.refused("unpack", "next", "build/next/src")
+        self.assertIn(EXPIRED, line)
+        self.assertEqual(len(list(self.cache.iterdir())), 2)
+
+    def test_too_old_is_never_taken(self):
+        self.cached("linux-source-6.12_6.12.107-1_all.deb")
+        self.offers("sid", "linux-source-7.2 7.2.9-1", "linux-source-6.12 6.12.108-1")
+        for pin in ("", "newest"):
+            self.assertIn("the mirror has none",
+                          self.refused("unpack", "next", "build/next/src", PIN=pin))
+        self.assertNotIn("download", self.calls())
+
+    def test_an_unknown_kernel(self):
+        self.assertIn('no kernel "7.9", it has: 5.10 next', self.refused("fetch", "7.9"))
+
+    # what is unpacked
+
+    def deb(self, name, version, vmx="vmx_recalc_msr_intercepts"):
+        """A small .deb with a kernel source that "range" knows the folder of."""
+        tree, root = self.top / "tree/linux-source", self.top / "root"
+        for file, text in (("MAINTAINERS", ""), ("Makefile", "VERSION = 7\n"),
+                           ("arch/x86/kvm/vmx/vmx.c", f"{vmx}\n"),
+                           ("arch/x86/kvm/vmx/vmx.h", ""),
+                           ("arch/x86/kvm/vmx/nested.h", "")):
+            (tree / file).parent.mkdir(parents=True, exist_ok=True)
+            (tree / file).write_text(text)
+        (root / "usr/src").mkdir(parents=True, exist_ok=True)
+        (root / "DEBIAN").mkdir(exist_ok=True)
+        (root / "DEBIAN/control").write_text(
+            f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
+            "Maintainer: rig <rig@localhost>\nDescription: a kernel\n")
+        subprocess.run(["tar", "-cJf", root / f"usr/src/{name}.tar.xz", "-C",
+                        tree.parent, tree.name], check=True)
+        file = self.top / "made.deb"
+        subprocess.run(["dpkg-deb", "-Znone", "-b", root, file], check=True,
+                       stdout=subprocess.DEVNULL)
+        self.cached(f"{name}_{version}_all.deb", content=file.read_bytes())
+
+    def unpacked(self):
+        done = self.source("unpack", "next", "build/next/src")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return (self.top / "build/next/src/.rig-version").read_text()
+
+    def test_unpack(self):
+        self.deb("linux-source-7.3", "7.3~rc7-1~exp1")
+        self.none_answers()
+        self.assertEqual(self.unpacked(), "linux-source-7.3 7.3~rc7-1~exp1\n")
+
+    def test_unpack_in_place_of_what_is_too_old(self):
+        src = self.top / "build/next/src"
+        src.mkdir(parents=True)
+        (src / ".rig-version").write_text("linux-source-6.12 6.12.107-1\n")
+        self.none_answers()
+        self.assertNotEqual(self.source("unpack", "next", "build/next/src").returncode, 0)
+        self.assertFalse(src.exists())
+        self.deb("linux-source-7.3", "7.3.4-1")
+        self.assertEqual(self.unpacked(), "linux-source-7.3 7.3.4-1\n")
+
+    def test_a_source_that_the_series_is_not_for_is_not_left(self):
+        self.deb("linux-source-7.3", "7.3~rc7-1~exp1", vmx="none of them")
+        self.none_answers()
+        done = self.source("unpack", "next", "build/next/src")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("wants none of our series", self.lines[-1])
+        self.assertEqual(list((self.top / "build/next").iterdir()), [])
+
+    def test_series_removes_what_an_older_rig_has_left(self):
+        self.deb("linux-source-7.3", "7.3~rc7-1~exp1")
+        self.none_answers()
+        self.unpacked()
+        done = self.source("series", "build/next/src", "v6.0-v6.16")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("it is removed, run this again", self.lines[-1])
+        self.assertFalse((self.top / "build/next/src").exists())
+
+
+if __name__ == "__main__":
+    unittest.main()
