@@ -8,16 +8,12 @@ VMX ?= auto
 KSRC ?=
 V ?= 0
 JOBS ?= $(shell nproc)
-# Whose seeded faults "make test-all" tries, and which of them: each is a build.
-FAULTS ?= next
-FAULTS_ONLY ?= ^(l2|set)-
-# Whose whole suite "make test-all" runs, and the fault that it has to find there.
-SUITES ?= next
-SUITE_FAULT ?= recalc-not-called
-export V CACHE MIRROR JOBS FAULT TESTS BOOT_LIMIT BOOT_STALL QEMU_ACCEL
+export KSRC VMX V CACHE MIRROR PIN JOBS FAULTS TESTS FRESH BOOT_LIMIT BOOT_STALL QEMU_ACCEL
 
 RIG := tools/rig
-BASES := $(shell awk '!/^\#/ && NF { print $$1 }' $(RIG)/bases)
+STEPS := $(RIG)/steps
+RIGLIB := PYTHONPATH=$(RIG) python3 -B -m riglib
+BASES := $(shell awk '!/^\#/ && NF { print $$1 }' $(RIG)/tables/kernels)
 
 ifeq ($(KSRC),)
 ifeq ($(filter $(BASE),$(BASES)),)
@@ -26,11 +22,14 @@ endif
 endif
 
 NAME := $(if $(KSRC),ksrc,$(BASE))
-PART :=
+# What the long targets are about, where the user says so.
+NAMED := $(if $(KSRC),ksrc,$(if $(filter file default,$(origin BASE)),,$(BASE)))
+TEST_KERNELS := $(if $(NAMED),$(NAMED),5.10 next)
 MAKEFLAGS += --no-print-directory
-rig = $(RIG)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)"
+rig = $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)" \
+	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)"
 
-.PHONY: help mutants run kselftest test test-one test-all check tree apply patches mbox \
+.PHONY: help run kselftest faults test test-all lint check tree apply patches mbox \
 	readme setup clean distclean
 
 help:
@@ -38,11 +37,13 @@ help:
 	@echo
 	@echo '  make run       boot an unpatched and a patched KVM, print the table'
 	@echo '  make kselftest KVM'\''s own selftests, all of them, unpatched against patched'
-	@echo '  make test      check, run, run again, mutants, and judge every line'
-	@echo '  make test-all  the same for all kernels, with some of the faults of: $(FAULTS);'
-	@echo '                 and make kselftest for: $(SUITES)'
-	@echo '  make check     the patches and our own code, without a boot'
-	@echo '  make mutants   seeded faults in the patched KVM, and which test sees which'
+	@echo '  make faults    seeded faults in the patched KVM, and which test sees which'
+	@echo '  make lint      our own code, tables and patch files; no kernel needed'
+	@echo '  make check     the patches on a kernel, each alone; without a boot'
+	@echo '  make test      lint; for 5.10 and next: check, run twice, faults in the'
+	@echo '                 lines of the series; BASE= or KSRC=: for that kernel'
+	@echo '  make test-all  for all kernels: check, run twice, all faults, kselftest;'
+	@echo '                 goes on where it was ended (FRESH=1: from the start)'
 	@echo '  make apply     git am the series to KSRC, on a new branch there'
 	@echo '  make tree      only the source, with the series: build/BASE/src'
 	@echo '  make patches   write the files that the series adds into patches/'
@@ -58,15 +59,18 @@ help:
 	@echo '  V=0            1: all that is run, and what it prints'
 	@echo '  CACHE=DIR      for downloads (~/.cache/kvm-msr-filter)'
 	@echo '  MIRROR=URL     a Debian mirror (the one that apt uses)'
+	@echo '  PIN=newest     the newest source of Debian'\''s, not the one in tables/kernels'
 	@echo '  JOBS=N         processes at a time (one a CPU)'
-	@echo '  ONLY=REGEX     only faults whose names match'
+	@echo '  AGAIN=1        "make run" boots it twice, and compares'
 	@echo '  TESTS=REGEX    only the tests of "make kselftest" whose names match'
 	@echo '  FAULT=NAME     a fault in place of the patched KVM of "make kselftest"'
+	@echo '  FAULTS=REGEX   only the faults of "make faults" whose names match'
+	@echo '  OWN=1          only the faults in the lines of the series'
 
 setup:
-	@$(RIG)/setup all bochs check kselftest
+	@$(RIG)/setup all bochs lint check kselftest
 
-run tree mutants:
+run tree faults:
 	@$(RIG)/setup all
 	@$(rig) $@
 
@@ -74,70 +78,42 @@ kselftest:
 	@$(RIG)/setup all kselftest
 	@$(rig) $@
 
+lint:
+	@$(RIG)/setup all lint
+	@$(STEPS)/lint
+
 check:
 	@$(RIG)/setup all check
+	@rm -f build/$(NAME)/check/check.tap
 	@$(rig) config
-	@$(RIG)/locked $(RIG)/check $(NAME) $(PART)
-
-# All of it, whatever becomes of each, and then the count.
-verdicts = build/$(1)/check/check.tap build/$(1)/report/judgement.tap
-faults = build/$(1)/mutants/report/judgement.tap
-suite = build/$(1)/report/kselftest/judgement.tap
-caught = build/$(1)/report/kselftest-part/caught.tap
-
-test-one:
-	@rm -f $(call verdicts,$(NAME)) $(call faults,$(NAME))
-	-@$(MAKE) check
-	-@$(MAKE) run && $(rig) again
+	@$(STEPS)/locked $(STEPS)/check $(NAME)
 
 test:
-	@$(RIG)/setup all check
-	@$(MAKE) test-one
-	-@if [ -n "$$($(RIG)/mutate names build/$(NAME))" ]; then $(rig) mutants; \
-	else mkdir -p $(dir $(call faults,$(NAME))) && \
-		echo 'ok 1 - faults: there are none for this kernel # SKIP' \
-			>$(call faults,$(NAME)); fi
-	@$(RIG)/report count $(call verdicts,$(NAME)) $(call faults,$(NAME))
+	@$(RIG)/setup all lint check
+	@$(RIGLIB) stages test $(TEST_KERNELS)
 
 test-all:
-	@$(RIG)/setup all check
-	@part=; for base in $(BASES); do echo "BASE=$$base"; \
-		$(MAKE) test-one BASE=$$base KSRC= PART=$$part; part=series; done
-	-@for base in $(SUITES); do \
-		echo "BASE=$$base"; rm -f $(call suite,$$base) $(call caught,$$base); \
-		$(MAKE) kselftest BASE=$$base KSRC=; \
-		echo "BASE=$$base FAULT=$(SUITE_FAULT)"; \
-		$(MAKE) kselftest BASE=$$base KSRC= FAULT=$(SUITE_FAULT) TESTS='^msr_filter_[in]' \
-			>build/$$base/log/kselftest-fault 2>&1; \
-		$(RIG)/suite caught build/$$base; \
-	done
-	-@for base in $(FAULTS); do \
-		echo "BASE=$$base"; ONLY='$(FAULTS_ONLY)' \
-			$(MAKE) mutants BASE=$$base KSRC=; done
-	@$(RIG)/report count $(foreach b,$(BASES),$(call verdicts,$(b))) \
-		$(foreach b,$(FAULTS),$(call faults,$(b))) \
-		$(foreach b,$(SUITES),$(call suite,$(b)) $(call caught,$(b)))
+	@$(RIG)/setup all lint check kselftest
+	@$(RIGLIB) stages test-all $(if $(NAMED),$(NAMED),$(BASES))
 
 apply:
 	@[ -n "$(KSRC)" ] || { echo 'make: which tree? make apply KSRC=/path/to/linux' >&2; exit 1; }
-	@$(RIG)/source apply "$(KSRC)"
+	@$(STEPS)/source apply "$(KSRC)"
 
 mbox:
 	@for f in patches/*/; do f=$$(basename $$f); \
-		$(RIG)/mbox $$f build/$$f.mbox && echo "  MBOX    build/$$f.mbox"; done
+		$(STEPS)/mbox $$f build/$$f.mbox && echo "  MBOX    build/$$f.mbox"; done
 
 patches:
-	@$(RIG)/generate
+	@$(STEPS)/generate
 
 readme:
-	@$(RIG)/report readme
-	@$(RIG)/suite readme
+	@$(RIGLIB) readme
 
 clean:
-	@$(RIG)/locked sh -c 'for d in build/*/; do \
-		rm -rf "$$d/obj" "$$d/boot" "$$d/rig" "$$d/log" "$$d/report" \
-		       "$$d/variants" "$$d"/tests* "$$d"/suite* "$$d"/kselftest* \
-		       "$$d/check"; done'
+	@$(STEPS)/locked sh -c 'for d in build/*/; do \
+		rm -rf "$$d/obj" "$$d/images" "$$d/rig" "$$d/log" "$$d/report" \
+		       "$$d/variants" "$$d"/tests* "$$d"/suite* "$$d/check"; done'
 
 distclean:
-	@$(RIG)/locked rm -rf build
+	@$(STEPS)/locked rm -rf build

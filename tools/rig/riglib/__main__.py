@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the Makefiles call: python3 -m riglib COMMAND, from the repository's root.
+
+	vmx WANTED PROBE	the machine that VMX= stands for, and why
+	begin OUT		no results there from now on but those that come
+	tests DIR OUT MACHINE [again]
+	suite DIR OUT MACHINE [FAULT]	(TESTS= picks tests)
+	faults DIR OUT MACHINE [own]	(FAULTS= picks faults)
+				plan, boot, judge and show; exit status 1 when
+				something is not as expected
+	judge OUT		once more, of the results that there are
+	build-faults DIR OUT own|all MAKE...
+				KVM with each fault; what does not build is said
+	build-fault DIR NAME MAKE...
+				with that one, for "suite"
+	modules DIR VARIANT	keep what was built as that variant's
+	stages test|test-all KERNEL...
+				the long targets
+	count TAP...		the sum of some TAP files
+	readme			all results into README
+	record OUT FOLDER	keep what the boots said, for tests/test_judge.py
+	lint			what is wrong with the tables
+
+DIR is build/BASE, OUT a folder of results in DIR/report.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from . import boot, faults, judge, machines, pack, plan, record, results, stages, tables
+from .errors import Wrong
+from .views import readme, tap, text
+
+
+def vmx(wanted, probe):
+    print(*machines.choose(wanted, probe))
+
+
+def begin(out):
+    shutil.rmtree(out, ignore_errors=True)
+    Path(out).mkdir(parents=True)
+
+
+def carry_out(made, out):
+    """Boot a plan; its results, complete or not."""
+    out = Path(out)
+    made.write(out / "plan.json")
+    pack.images(made)
+    print(f"  BOOT    {made.what}, {made.vmx}", flush=True)
+    boot.run(made, out)
+    found = results.collect(made, out)
+    found.write(out / "results.json")
+    return found
+
+
+def run_tests(folder, out, machine, again=""):
+    carry_out(plan.plan_tests(folder, machine, bool(again)), out)
+    return judge_again(out)
+
+
+def run_suite(folder, out, machine, fault=""):
+    carry_out(plan.plan_suite(folder, machine, fault or "patched",
+                              os.environ.get("TESTS", "")), out)
+    return judge_again(out)
+
+
+def run_faults(folder, out, machine, own=""):
+    wanted = faults.chosen(folder, own == "own", faults.pattern())
+    left_out = dict(faults.read_left_out(Path(out)))
+    if not wanted:
+        return finish(out, [judge.none_to_run("faults", folder)])
+    carry_out(plan.plan_faults(folder, machine, [
+        fault.name for fault in wanted if fault.name not in left_out]), out)
+    return judge_again(out, own)
+
+
+def write(out, name, content):
+    (Path(out) / name).write_text(content)
+
+
+def finish(out, lines):
+    """The judgement of a run, and its exit status."""
+    write(out, "judgement.tap", tap.judgement(lines))
+    bad = [tap.judgement([line]).split("\n", 2)[2] for line in lines if not line.ok]
+    if bad:
+        print("\nunexpected:\n" + "".join(bad))
+    print(f"{out}: {len(lines) - len(bad)} of {len(lines)} as expected")
+    return 1 if bad else 0
+
+
+def judge_again(out, own=""):
+    found = results.load(out)
+    plan_ = found.plan
+    for variant in plan_.variants if plan_.what != "faults" else ():
+        write(out, f"{variant}.tap", tap.kselftest(found, variant))
+    print()
+    if plan_.what == "tests":
+        return judge_tests(found, out)
+    if plan_.what == "suite":
+        return judge_suite(found, out)
+    wanted = faults.chosen(plan_.folder, own == "own", faults.pattern())
+    lines = judge.judge_faults(found, wanted, faults.read_left_out(Path(out)))
+    write(out, "matrix.txt", text.matrix(found, wanted))
+    print(text.matrix(found, wanted))
+    return finish(out, lines)
+
+
+def judge_tests(found, out):
+    again = any(one.name == "again" for one in found.plan.boots)
+    told = None
+    if again and readme.comparable(found.plan):
+        told = readme.column_of(found.plan.kernel), readme.column(found)
+    lines = judge.judge_tests(found, told)
+    table = text.of_tests(found, lines)
+    write(out, "table.txt", table)
+    write(out, "benchmark.csv", text.benchmark(found))
+    print(table)
+    return finish(out, lines)
+
+
+def judge_suite(found, out):
+    lines = judge.judge_suite(found)
+    whole = found.plan.patched == "patched" and not os.environ.get("TESTS")
+    if whole and readme.comparable(found.plan):
+        lines = judge.judge_suite(found, (readme.suite_of(found.plan.kernel),
+                                          readme.of_suite(found, lines)))
+    table = text.of_suite(found, lines)
+    write(out, "table.txt", table)
+    print("\n".join(line for line in table.split("\n")
+                    if not line.startswith("  pass       pass ")))
+    print(text.logs(found, lines))
+    status = finish(out, lines)
+    if found.plan.patched != "patched":
+        caught = judge.judge_caught(found)
+        write(out, "caught.tap", tap.judgement(caught))
+        print(tap.judgement(caught))
+    return status
+
+
+def build_faults(folder, out, which, *make):
+    wanted = faults.chosen(folder, which == "own", faults.pattern())
+    if not wanted and faults.pattern():
+        raise Wrong(f"tools/rig/tables/faults has none for "
+                    f"{plan.Tree(folder).word('series')} with names that match "
+                    f"FAULTS={faults.pattern() or ''}")
+    left_out = faults.Builder(folder, make).build(wanted)
+    faults.write_left_out(Path(out), left_out)
+
+
+def build_fault(folder, name, *make):
+    """The one that takes the place of the patched KVM."""
+    wanted = [fault for fault in faults.chosen(folder) if fault.name == name]
+    if not wanted:
+        raise Wrong(f"tools/rig/tables/faults has no {name} for "
+                    f"{plan.Tree(folder).word('series')}: see there")
+    left_out = faults.Builder(folder, make).build(wanted)
+    if left_out:
+        raise Wrong(f"fault {name} does not build: {left_out[0][1]}")
+
+
+def lint():
+    wrong = list(tables.lint())
+    print("\n".join(wrong), end="\n" if wrong else "")
+    return 1 if wrong else 0
+
+
+COMMANDS = {
+    "vmx": vmx, "begin": begin, "tests": run_tests, "suite": run_suite,
+    "faults": run_faults, "judge": judge_again, "build-faults": build_faults,
+    "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
+    "count": stages.count_files, "readme": readme.update,
+    "lint": lint, "record": record.record,
+}
+
+
+def main(args):
+    if not args or args[0] not in COMMANDS:
+        raise Wrong(f"usage:{__doc__.split(':', 1)[1]}")
+    return COMMANDS[args[0]](*args[1:])
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Wrong as error:
+        sys.exit(f"rig: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

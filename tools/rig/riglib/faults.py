@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Seeded faults: make one in the source, and build KVM with each."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import plan as plans, tables
+from .errors import Wrong
+
+STEPS = Path("tools/rig/steps")
+
+
+def body(lines, name):
+    """Where a function's or a macro's lines are, first to last.
+
+    A function begins at the line with its name that is followed by a "{" and not by
+    a ";", and ends at the first "}" that begins a line.  A macro ends at the first
+    line that is not continued.
+    """
+    for i, line in enumerate(lines):
+        if line.startswith(f"#define {name}("):
+            j = i
+            while lines[j].endswith("\\"):
+                j += 1
+            return i, j
+        if not (line[:1].isalpha() and f"{name}(" in line):
+            continue
+        j = i
+        while j < len(lines) and lines[j] != "{" and not lines[j].endswith(";"):
+            j += 1
+        if j < len(lines) and lines[j] == "{":
+            return i, lines.index("}", j)
+    return None
+
+
+def apply(fault, src):
+    """The source with the fault in it."""
+    path = Path(src) / fault.file
+    if not path.exists():
+        raise Wrong(f"fault {fault.name}: there is no {fault.file}")
+    lines = path.read_text().split("\n")
+    where = body(lines, fault.function)
+    for i in range(*where) if where else ():
+        if fault.old in lines[i]:
+            lines[i] = lines[i].replace(fault.old, fault.new, 1)
+            break
+    else:
+        raise Wrong(f"fault {fault.name}: no \"{fault.old}\" in {fault.function}() "
+                    f"of {fault.file}")
+    new = path.with_name(path.name + ".new")	# the source has hard links
+    new.write_text("\n".join(lines))
+    new.replace(path)
+
+
+def added(series):
+    """The lines that a series adds to each file of the kernel."""
+    lines, path = {}, None
+    for patch in sorted((tables.PATCHES / series).glob("0*.patch")):
+        for line in patch.read_text().split("\n"):
+            if line.startswith("+++ b/"):
+                path = line[6:]
+            elif line.startswith("+"):
+                lines.setdefault(path, set()).add(line[1:])
+    return lines
+
+
+def chosen(folder, own=False, pattern=None):
+    """The faults for the kernel in a folder; own, those in the series' own lines."""
+    series = plans.Tree(folder).word("series")
+    tables.regex(pattern, "FAULTS")
+    found = tables.faults(series, pattern)
+    if own:
+        lines = added(series)
+        found = [fault for fault in found if any(
+            fault.old in line for line in lines.get(fault.file, ()))]
+    return found
+
+
+class Builder:
+    """Builds KVM with each fault as FOLDER/variants/NAME; what is there is kept."""
+
+    def __init__(self, folder, make):
+        self.folder, self.make = Path(folder), make
+        self.src = self.folder / "src"
+        state = self.git("rev-parse", "patched:arch/x86/kvm").strip()
+        config = (self.folder / "obj/.config").read_bytes()
+        self.state = state + hashlib.sha256(config).hexdigest()
+
+    def git(self, *args):
+        done = subprocess.run(["git", "-c", "safe.directory=*", "-C", self.src, *args],
+                              capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Wrong(f"git {args[0]}: {done.stderr.strip()}")
+        return done.stdout
+
+    def restore(self):
+        self.git("checkout", "-q", "-f", "patched")
+
+    def build(self, faults):
+        """Those that do not build, and why."""
+        left_out = []
+        self.restore()
+        try:
+            for number, fault in enumerate(faults, 1):
+                why = self.one(fault, f"{number}/{len(faults)} {fault.name}")
+                if why:
+                    left_out.append((fault.name, why))
+        finally:
+            self.restore()
+        return left_out
+
+    def one(self, fault, text):
+        out = self.folder / "variants" / fault.name
+        key = hashlib.sha256((self.state + fault.text()).encode()).hexdigest()
+        try:
+            if (out / ".key").read_text() == key:
+                return None
+        except OSError:
+            pass
+        shutil.rmtree(out, ignore_errors=True)
+        try:
+            apply(fault, self.src)
+        except Wrong as error:
+            return str(error)
+        log = self.folder / "log/faults" / fault.name
+        done = subprocess.run([STEPS / "run-step", "FAULT", text, log, "0",
+                               *self.make], check=False)
+        self.restore()
+        if done.returncode in (130, -2):
+            raise KeyboardInterrupt
+        if done.returncode:
+            return f"see {log}"
+        modules(self.folder, fault.name)
+        (out / ".key").write_text(key)
+        return None
+
+
+def modules(folder, variant):
+    """Keep the modules that were built last as those of a variant."""
+    out = Path(folder) / "variants" / variant
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    obj = Path(folder) / "obj"
+    # A tree may have irqbypass built in.
+    for path in [*obj.glob("arch/x86/kvm/*.ko"), *obj.glob("virt/lib/*.ko")]:
+        shutil.copy(path, out)
+    if not (out / "kvm-intel.ko").exists():
+        raise Wrong(f"{obj}/arch/x86/kvm: no kvm-intel.ko was built")
+
+
+def write_left_out(out, left_out):
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "left-out.json").write_text(json.dumps(left_out))
+
+
+def read_left_out(out):
+    return json.loads((out / "left-out.json").read_text())
+
+
+def pattern():
+    return os.environ.get("FAULTS") or None

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The machines that a host kernel boots on, as data, and which of them it is to be.
+
+bochs	emulates a CPU with VMX: anywhere
+kvm	real VMX, by QEMU with KVM
+svm	a CPU with SVM, emulated by QEMU: an AMD host
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import Wrong
+
+BOCHSRC = Path("tools/rig/config/bochsrc")
+
+# nokaslr, norandmaps: the same instructions in every boot.
+# highres=off nohz=off: a periodic tick.  Bochs now and then loses a timer
+# interrupt around a VM-Exit; a one-shot timer is not armed again then, and the
+# host is without a tick for up to minutes of its time, which RCU complains about.
+# log_buf_len: what a test makes the kernel say must still be there when init reads.
+COMMAND_LINE = ("console=ttyS0,115200 quiet nokaslr norandmaps highres=off "
+                "nohz=off log_buf_len=1M")
+
+# clearcpuid=28, i.e. no HTT: Bochs has it say that a package has no threads at
+# all, and Linux then takes the other CPUs for threads that are not wanted.
+# 158 and 306, i.e. no RDRAND and no RDSEED: Bochs has these from the machine it
+# runs on, and what newer kernels make of them is different in each boot.  Not so
+# for KVM's own suite: without them feature_msrs_test finds controls of VMX amiss.
+CLEAR_CPUID = "clearcpuid=28,158,306"
+CLEAR_CPUID_SUITE = "clearcpuid=28 hugepages=64"
+
+
+@dataclass(frozen=True)
+class Machine:
+    name: str
+    vendor: str			# the vendor's module of KVM
+    exact: bool			# every boot is the same, to the instruction
+    memory: int = 1024		# MiB, for the tests of the series
+    suite_memory: int = 2048	# MiB, for KVM's own suite
+    accel: tuple = ()		# how QEMU gets its CPU
+
+    @property
+    def emulated(self):
+        return self.name != "kvm"
+
+    def rows(self):
+        """What the table suite calls this machine, the most special first."""
+        return {"bochs": ("bochs", "vmx"), "kvm": ("vmx",)}.get(self.name, ("svm",))
+
+    def emulator(self):
+        if self.name == "bochs":
+            done = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "bochs"],
+                                  capture_output=True, text=True, check=False)
+            return f"emulated, by Bochs {done.stdout or 'of unknown version'}"
+        done = subprocess.run(["qemu-system-x86_64", "--version"],
+                              capture_output=True, text=True, check=False)
+        version = re.search(r"version (\S+)", done.stdout)
+        what = "SVM emulated, by" if self.name == "svm" else "real, under"
+        return f"{what} QEMU {version[1] if version else 'of unknown version'}"
+
+    def program(self):
+        return "bochs-bin" if self.name == "bochs" else "qemu-system-x86_64"
+
+    def command(self, image, out, cpus):
+        """The emulator's command line; its working folder is out."""
+        if not shutil.which(self.program()):
+            raise Wrong(f"{self.program()} is not here: make setup")
+        if self.name == "bochs":
+            self.prepare_bochs(image, out, cpus)
+            return ["bochs-bin", "-q", "-f", "bochsrc", "-rc", "rc"]
+        accel = self.accel
+        if self.name == "kvm" and os.environ.get("QEMU_ACCEL"):
+            accel = os.environ["QEMU_ACCEL"].split()
+        return ["qemu-system-x86_64", *accel, "-smp", str(cpus),
+                "-m", (image / "memory").read_text().strip(), "-nodefaults",
+                "-no-user-config", "-display", "none", "-no-reboot",
+                "-kernel", str(image / "bzImage"),
+                "-initrd", str(image / "initramfs.gz"),
+                "-append", (image / "cmdline").read_text().strip(),
+                "-serial", "file:console.log", "-serial", "file:results.ktap"]
+
+    @staticmethod
+    def prepare_bochs(image, out, cpus):
+        iso = out / "boot.iso"
+        try:
+            os.link(image / "boot.iso", iso)
+        except OSError:
+            shutil.copy(image / "boot.iso", iso)
+        text = BOCHSRC.read_text().replace("count=1", f"count={cpus}")
+        memory = (image / "memory").read_text().strip()
+        text = re.sub(r"(?m)^megs: .*", f"megs: {memory}", text)
+        (out / "bochsrc").write_text(text)
+        # Debian's build waits in its debugger.
+        (out / "rc").write_text("c\n")
+
+
+MACHINES = {machine.name: machine for machine in (
+    Machine("bochs", "kvm-intel", exact=True),
+    Machine("kvm", "kvm-intel", exact=False, suite_memory=6144,
+            accel=("-accel", "kvm", "-cpu", "host")),
+    Machine("svm", "kvm-amd", exact=False,
+            accel=("-accel", "tcg", "-cpu", "max,+svm")),
+)}
+
+
+def choose(wanted, probe):
+    """The machine that VMX= stands for, and why."""
+    if wanted not in ("auto", "bochs", "kvm"):
+        raise Wrong(f"VMX={wanted} is unknown: choose auto, bochs or kvm")
+    if wanted == "bochs":
+        return "bochs", "bochs asked for, VMX is emulated"
+    done = subprocess.run([str(Path(probe).resolve())], capture_output=True,
+                          text=True, check=False)
+    why = done.stdout.strip()
+    if done.returncode == 0:
+        return "kvm", f"kvm asked for, {why}" if wanted == "kvm" else why
+    if wanted == "kvm":
+        raise Wrong(f"VMX=kvm needs VMX, and {why}; VMX=bochs emulates it")
+    return "bochs", f"{why}, so it is emulated"

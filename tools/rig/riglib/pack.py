@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What boots: a kernel, and an initramfs with init, its plan and what that needs."""
+
+import gzip
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from .errors import Wrong
+from .machines import (CLEAR_CPUID, CLEAR_CPUID_SUITE, COMMAND_LINE, MACHINES)
+
+BUSYBOX = "/bin/busybox"
+GRUB = """set timeout=0
+menuentry rig {
+	linux /boot/bzImage %s
+	initrd /boot/initramfs.gz
+}
+"""
+
+
+def init_plan(boot):
+    """A boot's steps as init reads them."""
+    lines = []
+    for variant in boot.variants:
+        lines.append(f"group {variant}")
+        lines += [step.line for step in boot.steps[variant]]
+    return "\n".join(lines) + "\n"
+
+
+class Image:
+    """An initramfs in the making: gen_init_cpio's list, without anything twice."""
+
+    def __init__(self, plan, name):
+        self.plan, self.name = plan, name
+        self.folder = Path(plan.folder)
+        self.path = self.folder / "images" / plan.what / name
+        self.boots = [boot for boot in plan.boots if boot.image == name]
+        self.machine = MACHINES[self.boots[0].machine]
+        self.suite = plan.what == "suite"
+        self.entries = {}
+
+    def dir(self, path):
+        for parent in reversed(Path(path).parents):
+            if str(parent) != "/":
+                self.entries.setdefault(str(parent), f"dir {parent} 755 0 0")
+        self.entries.setdefault(path, f"dir {path} 755 0 0")
+
+    def file(self, path, source, mode=755):
+        if not Path(source).exists():
+            raise Wrong(f"{source} is to be in the image, and was not built")
+        self.dir(str(Path(path).parent))
+        self.entries.setdefault(path, f"file {path} {source} {mode} 0 0")
+
+    def written(self, path, name, text, mode=644):
+        (self.path / name).write_text(text)
+        self.file(path, self.path / name, mode)
+
+    def modules(self):
+        for boot in self.boots:
+            for steps in boot.steps.values():
+                for step in steps:
+                    for path in re.findall(r"/(variants/\S+)", step.line):
+                        self.file(f"/{path}", self.folder / path, 644)
+
+    def tests(self):
+        cpus = {boot.cpus for boot in self.boots}
+        found = []
+        for test in self.plan.tests:
+            if (test.source == "kunit" or test.machine != self.machine.name or
+                    test.cpus not in cpus or not Path(test.file).exists()):
+                continue
+            self.file(f"/tests/{test.source}/{Path(test.file).name}", test.file)
+            # What a script runs lies beside it.
+            beside = Path(test.file).with_suffix("")
+            if test.file.endswith(".sh") and beside.exists():
+                self.file(f"/tests/{test.source}/{beside.name}", beside)
+                found.append(str(beside))
+            elif not test.file.endswith(".sh"):
+                found.append(test.file)
+        return found
+
+    def libraries(self, programs):
+        """What the programs of the suite need, which are not static."""
+        said = subprocess.run(["ldd", *programs, BUSYBOX], capture_output=True,
+                              text=True, check=False).stdout
+        for path in sorted(set(re.findall(r"/[^ :\n]*\.so[^ :\n]*", said))):
+            self.file(path, path)
+            # For pthread_cancel(), which opens it when it is called.
+            if path.endswith("libc.so.6"):
+                gcc = path.replace("libc.so.6", "libgcc_s.so.1")
+                self.file(gcc, gcc)
+
+    def surroundings(self):
+        """What the suite's scripts take for granted."""
+        if self.machine.name == "bochs":
+            self.file("/nmi-tick.ko", self.folder / "rig/nmi-tick/nmi-tick.ko", 644)
+        self.written("/etc/passwd", "passwd", "root:x:0:0::/:/bin/sh\n")
+        self.file("/bin/busybox", BUSYBOX)
+        self.written("/bin/sudo", "sudo", "#!/bin/sh\nexec \"$@\"\n", 755)
+        applets = subprocess.run([BUSYBOX, "--list"], capture_output=True,
+                                 text=True, check=True).stdout.split()
+        for applet in applets:
+            self.entries.setdefault(f"/bin/{applet}",
+                                    f"slink /bin/{applet} busybox 777 0 0")
+
+    def make(self):
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True)
+        self.dir("/dev")
+        self.entries["/dev/console"] = "nod /dev/console 600 0 0 c 5 1"
+        self.file("/init", self.folder / "rig/init")
+        for boot in self.boots:
+            # The first boot and its repeat are one and the same.
+            self.written(f"/plan.{boot.cpus}", f"plan.{boot.cpus}", init_plan(boot))
+        self.modules()
+        programs = self.tests()
+        if self.suite:
+            self.libraries(programs)
+            self.surroundings()
+        memory = self.machine.suite_memory if self.suite else self.machine.memory
+        (self.path / "memory").write_text(f"{memory}\n")
+        more = CLEAR_CPUID_SUITE if self.suite else CLEAR_CPUID
+        (self.path / "cmdline").write_text(f"{COMMAND_LINE} {more}\n")
+        shutil.copy(self.folder / "obj/arch/x86/boot/bzImage", self.path)
+        self.initramfs()
+        if self.machine.name == "bochs":
+            self.iso()
+
+    def initramfs(self):
+        listing = self.path / "list"
+        listing.write_text("\n".join(self.entries.values()) + "\n")
+        done = subprocess.run(
+            [self.folder / "obj/usr/gen_init_cpio", "-t", "0", listing],
+            capture_output=True, check=False)
+        if done.returncode:
+            raise Wrong(f"gen_init_cpio: {done.stderr.decode().strip()}")
+        (self.path / "initramfs.gz").write_bytes(
+            gzip.compress(done.stdout, compresslevel=6, mtime=0))
+
+    def iso(self):
+        """Bochs boots from a medium only."""
+        iso = self.path / "iso"
+        (iso / "boot/grub").mkdir(parents=True)
+        for name in ("bzImage", "initramfs.gz"):
+            shutil.copy(self.path / name, iso / "boot")
+        cmdline = (self.path / "cmdline").read_text().strip()
+        (iso / "boot/grub/grub.cfg").write_text(GRUB % cmdline)
+        done = subprocess.run(
+            ["grub-mkrescue", "-d", "/usr/lib/grub/i386-pc", "-o",
+             self.path / "boot.iso", iso], capture_output=True, text=True,
+            check=False)
+        if done.returncode:
+            said = (done.stdout + done.stderr).strip().split("\n")[-1]
+            raise Wrong(f"grub-mkrescue: {said}")
+        shutil.rmtree(iso)
+
+
+def images(plan):
+    for name in dict.fromkeys(boot.image for boot in plan.boots):
+        Image(plan, name).make()

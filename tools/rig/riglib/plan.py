@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What has to run, and what is expected of it: written before anything boots.
+
+A plan is for one base kernel.  Its tests run on each of its variants of KVM, and
+each of its boots is a list of steps for guest/init.c.  Every step has to come back
+with a verdict; what does not is missing, whatever else came.
+"""
+
+import filecmp
+import json
+import os
+import re
+import subprocess
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from . import tables
+from .errors import Wrong
+from .machines import MACHINES
+
+SELFTESTS = "tools/testing/selftests/kvm"
+KUNIT = "arch/x86/kvm/vmx"
+
+# A fault is to be caught soon: seconds of guest time for a test.
+FAULT_SECONDS = 15
+
+
+@dataclass
+class Test:
+    name: str			# as it is called in the results
+    program: str
+    source: str			# "own", "series", "6.1", "rig", "kunit"
+    cpus: int
+    parameters: str
+    seconds: int
+    file: str			# what runs; it may be missing
+    machine: str
+    arguments: str = ""
+    expect: str = "pass"	# see the table suite; "bug", too
+    reason: str = ""
+    figures: list = field(default_factory=list)
+
+    @property
+    def ours(self):
+        """Whether the series adds it."""
+        return self.program.startswith("msr_filter") or self.source == "kunit"
+
+
+@dataclass
+class Step:
+    name: str			# as init calls its verdict
+    line: str			# of init's plan
+    test: bool = False
+
+
+@dataclass
+class Boot:
+    name: str
+    image: str
+    machine: str
+    cpus: int
+    variants: list
+    steps: dict			# variant: steps
+
+
+@dataclass
+class Plan:
+    what: str			# "tests", "suite" or "faults"
+    kernel: str			# BASE, or "ksrc"
+    folder: str			# build/BASE
+    series: str
+    version: str
+    pinned: bool		# the very kernel that README is about
+    commit: str
+    machine: str
+    vmx: str			# in words
+    cpu_time: str		# what a cost is counted in
+    patched: str = "patched"	# what is compared with the unpatched
+    variants: list = field(default_factory=list)
+    tests: list = field(default_factory=list)
+    boots: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def lenient(self):
+        """A tree of the user's may have the bugs mended, and skip other tests."""
+        return self.kernel == "ksrc"
+
+    @property
+    def exact(self):
+        return MACHINES[self.machine].exact
+
+    def test(self, name):
+        return next((test for test in self.tests if test.name == name), None)
+
+    def write(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(asdict(self), indent=1))
+        new.rename(path)
+
+
+def load(data):
+    """A plan of what its JSON holds."""
+    data = dict(data)
+    data["tests"] = [Test(**test) for test in data["tests"]]
+    data["boots"] = [
+        Boot(**{**boot, "steps": {variant: [Step(**step) for step in steps]
+                                  for variant, steps in boot["steps"].items()}})
+        for boot in data["boots"]]
+    return Plan(**data)
+
+
+def label(program, source, parameters, cpus):
+    name = program
+    if re.match(r"[0-9]", source):
+        name += f"@{source}"
+    if parameters != "-":
+        name += f":{parameters}"
+    return name if cpus == 1 else f"{name}:cpus={cpus}"
+
+
+class Tree:
+    """A kernel's source with its branches base, unpatched and patched."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.src = self.folder / "src"
+
+    def has(self, path, branch="patched"):
+        return subprocess.run(
+            ["git", "-c", "safe.directory=*", "-C", self.src, "cat-file", "-e",
+             f"{branch}:{path}"], capture_output=True, check=False).returncode == 0
+
+    def has_selftest(self, program):
+        return any(self.has(f"{SELFTESTS}/{arch}/{program}.c")
+                   for arch in ("x86", "x86_64"))
+
+    def has_kunit(self):
+        return self.has(f"{KUNIT}/.kunitconfig")
+
+    def word(self, name):
+        return (self.folder / name).read_text().strip()
+
+
+def commit():
+    done = subprocess.run(["git", "-c", "safe.directory=*", "describe", "--always",
+                           "--dirty", "--abbrev=12"],
+                          capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "an unknown commit"
+
+
+def new_plan(what, folder, machine):
+    tree = Tree(folder)
+    kernel = tree.folder.name
+    version = tree.word("src/.rig-version")
+    row = tables.kernels().get(kernel)
+    emulated = MACHINES[machine]
+    return tree, Plan(
+        what=what, kernel=kernel, folder=str(folder), series=tree.word("series"),
+        version=version, commit=commit(), machine=machine, vmx=emulated.emulator(),
+        pinned=bool(row) and version == row["pin"].replace("_", " "),
+        cpu_time="retired instructions" if emulated.exact else "TSC cycles, median")
+
+
+def has_bug(row, plan):
+    """Whether the unpatched kernel has what the test is there to find; a tree of
+    the user's may have any of them."""
+    if row["bug"] == "-":
+        return False
+    return plan.lenient or tables.holds_for(row["bug"], plan.kernel, plan.series)
+
+
+def expected_here(row, tree):
+    """Whether this kernel's source has the test, or is to borrow it."""
+    source = row["from"]
+    if source == "rig":
+        return True
+    if source == "kunit":
+        return tree.has_kunit()
+    has = tree.has_selftest(row["name"])
+    return has if source in ("own", "series") else not has
+
+
+def program_file(row, tree, variant):
+    name, source = row["name"], row["from"]
+    if source == "rig":
+        return tree.folder / "rig" / name
+    if source == "kunit":
+        return tree.folder / "variants" / variant / f"{name}.ko"
+    if source in ("own", "series"):
+        return tree.folder / "tests" / name
+    return tree.folder / f"tests-{source}" / name
+
+
+def tests_of_table(tree, plan, variant):
+    figures = tables.read("figures")
+    for row in tables.read("tests"):
+        if not expected_here(row, tree):
+            continue
+        cpus = int(row["cpus"])
+        yield Test(
+            name=label(row["name"], row["from"], row["parameters"], cpus),
+            program=row["name"], source=row["from"], cpus=cpus,
+            parameters=row["parameters"], seconds=int(row["seconds"]),
+            file=str(program_file(row, tree, variant)), machine=plan.machine,
+            expect="bug" if has_bug(row, plan) else "pass",
+            figures=[figure["name"] for figure in figures
+                     if figure["test"] == row["name"] and cpus == 1 and
+                     row["parameters"] == "-" and tables.holds_for(
+                         figure["kernels"], plan.kernel, plan.series)])
+
+
+class Stepper:
+    """The steps of a boot."""
+
+    def __init__(self, plan, machine):
+        self.plan, self.machine = plan, MACHINES[machine]
+        self.variants = Path(plan.folder) / "variants"
+
+    def module(self, variant, name):
+        """Most faults are in one module: where the other is as it is in the patched
+        KVM, that one is taken."""
+        mine, theirs = (self.variants / v / name for v in (variant, "patched"))
+        same = mine.exists() and theirs.exists() and filecmp.cmp(mine, theirs, False)
+        return f"{'patched' if same else variant}/{name}"
+
+    def load(self, path, parameters=""):
+        name = Path(path).name
+        return Step(" ".join(filter(None, ("load", name, parameters))),
+                    " ".join(filter(None, ("load", f"/{path}", parameters))))
+
+    @staticmethod
+    def parameters(module, text):
+        """Those for one module: without a module's name they are kvm.ko's."""
+        mine = []
+        for one in text.split(",") if text != "-" else ():
+            of, dot, rest = one.partition(".")
+            if not dot or "=" in of:
+                of, rest = "kvm", one
+            if of == module:
+                mine.append(rest)
+        return " ".join(mine)
+
+    def line(self, test, variant):
+        if test.source == "kunit":
+            file = self.module(variant, Path(test.file).name)
+            return f"kunit {test.name} /variants/{file}"
+        file = f"/tests/{test.source}/{Path(test.file).name}"
+        if file.endswith(".sh"):
+            file = f"/bin/sh {file}"
+        return f"test {test.name} {test.seconds} {file} {test.arguments}".rstrip()
+
+    def variant(self, variant, tests):
+        vendor = self.machine.vendor
+        unloaded = vendor.replace("-", "_")
+        bypass = (self.variants / "patched" / "irqbypass.ko").exists()
+        if self.plan.what == "suite" and self.machine.name == "bochs":
+            yield self.load("nmi-tick.ko")
+        if bypass:
+            yield self.load("variants/patched/irqbypass.ko")
+        for parameters in dict.fromkeys(test.parameters for test in tests):
+            yield self.load(f"variants/{self.module(variant, 'kvm.ko')}",
+                            self.parameters("kvm", parameters))
+            yield self.load(f"variants/{variant}/{vendor}.ko",
+                            self.parameters("kvm_intel", parameters))
+            for test in tests:
+                if test.parameters == parameters:
+                    yield Step(test.name, self.line(test, variant), test=True)
+            yield Step(f"unload {unloaded}", f"unload {unloaded}")
+            yield Step("unload kvm", "unload kvm")
+        if bypass:
+            yield Step("unload irqbypass", "unload irqbypass")
+
+
+def add_boot(plan, name, image, machine, cpus, variants):
+    """A boot of all tests that are for so many CPUs of that machine."""
+    # What is not there cannot be put into an image: it is missing, and is said so.
+    tests = [test for test in plan.tests if test.cpus == cpus and
+             test.machine == machine and Path(test.file).exists()]
+    stepper = Stepper(plan, machine)
+    plan.boots.append(Boot(name, image, machine, cpus, variants, {
+        variant: list(stepper.variant(variant, tests)) for variant in variants}))
+
+
+def plan_tests(folder, machine, again=False):
+    """Unpatched against patched; again: the first boot twice, to be compared."""
+    tree, plan = new_plan("tests", folder, machine)
+    plan.variants = ["unpatched", "patched"]
+    plan.tests = list(tests_of_table(tree, plan, "patched"))
+    for cpus in sorted({test.cpus for test in plan.tests}):
+        add_boot(plan, f"{machine}-{cpus}", "tests", machine, cpus, plan.variants)
+    if again:
+        add_boot(plan, "again", "tests", machine, 1, plan.variants)
+    return plan
+
+
+def plan_faults(folder, machine, names):
+    """The patched KVM with each fault, in two boots side by side; each has the one
+    without a fault, too."""
+    tree, plan = new_plan("faults", folder, machine)
+    plan.variants = ["patched", *names]
+    plan.tests = [test for test in tests_of_table(tree, plan, "patched")
+                  if test.cpus == 1 and test.parameters == "-" and
+                  test.source != "rig"]
+    for test in plan.tests:
+        test.expect, test.figures = "pass", []
+        if test.source != "kunit":
+            test.seconds = min(test.seconds, FAULT_SECONDS)
+    for half in (0, 1):
+        built = [name for name in names[half::2]
+                 if (tree.folder / "variants" / name / "kvm-intel.ko").exists()]
+        add_boot(plan, f"half-{half + 1}", f"half-{half + 1}", machine, 1,
+                 ["patched", *built])
+    return plan
+
+
+def suite_programs(folder):
+    """KVM's own selftests by the suite's own list; and of a newer suite, where one
+    is borrowed, those that the kernel's own has not: (name, source, file)."""
+    def names(suite):
+        return (suite / "emitted").read_text().split()
+
+    own = names(folder / "suite")
+    if not own:
+        raise Wrong(f"{folder}/suite/emitted: KVM's suite lists no test at all")
+    for name in own:
+        yield name, "own", folder / "suite" / name
+    for suite in sorted(folder.glob("suite-*")):
+        source = suite.name[len("suite-"):]
+        for name in names(suite):
+            if name not in own:
+                yield f"{name}@{source}", source, suite / name
+
+
+class SuiteTable:
+    def __init__(self, plan, machine):
+        self.rows, self.skips = (
+            [row for row in tables.read(name)
+             if row["machine"] in MACHINES[machine].rows() and
+             tables.holds_for(row["kernels"], plan.kernel, plan.series)]
+            for name in ("suite", "skips"))
+
+    def row(self, name):
+        """The first row that holds; an AMD host runs only what has one."""
+        for wanted in (name, name.split("@")[0], "*"):
+            for row in self.rows:
+                if row["name"] == wanted:
+                    return row
+        return None
+
+    def expected(self, name, row):
+        """(expect, reason) of a test whose row it is."""
+        for wanted in (name, name.split("@")[0]):
+            for skip in self.skips:
+                if skip["name"] == wanted and row["expect"] == "pass":
+                    return "skip", skip["reason"]
+        return row["expect"], "" if row["reason"] == "-" else row["reason"]
+
+    def strangers(self, names):
+        """Rows of tests that there are not, in this kernel."""
+        known = {name for full in names for name in (full, full.split("@")[0])}
+        return [row["name"] for row in self.rows + self.skips
+                if row["name"] not in known | {"*"} and row["kernels"] != "*"]
+
+
+def plan_suite(folder, machine, patched="patched", pattern=""):
+    """KVM's own selftests, all of them or those whose names match."""
+    tree, plan = new_plan("suite", folder, machine)
+    plan.patched = patched
+    plan.variants = ["unpatched", patched]
+    chosen = tables.regex(pattern, "TESTS")
+    programs = list(suite_programs(tree.folder))
+    bugs = {row["name"] for row in tables.read("tests") if has_bug(row, plan)}
+    for kind in (machine, "svm"):
+        table = SuiteTable(plan, kind)
+        strange = table.strangers([name for name, _, _ in programs])
+        if strange and not plan.lenient:
+            raise Wrong(f"tools/rig/tables/suite has {', '.join(strange)}, and the "
+                        f"suite of {plan.kernel} has not")
+        tests = []
+        for name, source, file in programs:
+            row = table.row(name)
+            if not row or not chosen.search(name):
+                continue
+            expect, reason = table.expected(name, row)
+            # What the series is there to mend: the table tests says it.
+            if kind != "svm" and name in bugs:
+                expect = "bug"
+            tests.append(Test(
+                name=f"{name}@svm" if kind == "svm" else name,
+                program=name.split("@")[0], source=source, cpus=int(row["cpus"]),
+                parameters=row["parameters"], seconds=int(row["seconds"]),
+                file=str(file), machine=kind,
+                arguments="" if row["arguments"] == "-" else row["arguments"],
+                expect=expect, reason=reason))
+        tests.sort(key=lambda test: (test.cpus, test.parameters))
+        plan.tests += tests
+        for cpus in sorted({test.cpus for test in tests}):
+            for variant in plan.variants:
+                name = f"{variant}-{kind}"
+                add_boot(plan, f"{name}-{cpus}", name, kind, cpus, [variant])
+    if not plan.tests:
+        raise Wrong(f"no test has a name that matches TESTS={pattern}")
+    return plan
+
+
+def jobs():
+    return int(os.environ.get("JOBS") or os.cpu_count() or 1)

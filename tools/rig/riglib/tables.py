@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The tables of tools/rig/tables.
+
+A table's columns are what the last line of its heading comment says, separated by
+tabs where that line has tabs, else by blanks.
+"""
+
+import configparser
+import functools
+import re
+from pathlib import Path
+
+from .errors import Wrong
+
+TABLES = Path("tools/rig/tables")
+PATCHES = Path("patches")
+
+MACHINES_OF_ROWS = ("bochs", "vmx", "svm")
+EXPECTATIONS = ("pass", "fail", "bug", "chance", "unbuilt")
+RULES = ("less", "at-most", "same")
+
+
+@functools.lru_cache(maxsize=None)
+def read(name):
+    """The rows of a table, each a dictionary by the names of its columns."""
+    path = TABLES / name
+    heading, rows = "", []
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise Wrong(f"{path}: the table is not there") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("#"):
+            if not rows:
+                heading = line
+            continue
+        if not line.strip():
+            continue
+        columns = [c.strip().lower() for c in split(heading[1:].strip(), heading)]
+        fields = split(line, heading)
+        if len(fields) != len(columns):
+            raise Wrong(f"{path}:{number}: {len(fields)} columns, and "
+                        f"{len(columns)} are meant: {', '.join(columns)}")
+        rows.append(dict(zip(columns, fields)))
+    if not rows:
+        raise Wrong(f"{path}: the table is empty")
+    return rows
+
+
+def split(line, heading):
+    return line.split("\t") if "\t" in heading else line.split()
+
+
+def kernels():
+    return {row["name"]: row for row in read("kernels")}
+
+
+def holds_for(value, kernel, series=None):
+    """Whether a list of kernels, or of folders of patches/, has this one."""
+    return value == "*" or bool({kernel, series} & set(value.split(",")))
+
+
+class Fault:
+    def __init__(self, series, name, section):
+        self.series, self.name = series, name
+        self.file = section["file"]
+        self.function = section["function"]
+        self.old = section["from"]
+        self.new = section["to"].replace("\\n", "\n").replace("\\t", "\t")
+        self.caught_by = section["caught by"]
+        self.what = section["what"]
+
+    def text(self):
+        """All that makes the fault what it is."""
+        return "\n".join((self.file, self.function, self.old, self.new))
+
+
+def faults(series=None, pattern=None):
+    """The faults of a folder of patches/, or all, whose names match."""
+    path = TABLES / "faults"
+    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",),
+                                       comment_prefixes=("#",),
+                                       empty_lines_in_values=False)
+    try:
+        parser.read_string(path.read_text(), str(path))
+    except configparser.Error as error:
+        raise Wrong(" ".join(str(error).split())) from None
+    found = []
+    for title in parser.sections():
+        try:
+            of, name = title.split(" ")
+            fault = Fault(of, name, parser[title])
+        except (KeyError, ValueError) as error:
+            raise Wrong(f"{path}: [{title}]: {error} is missing, or the title is "
+                        f"not [SERIES NAME]") from None
+        if series in (None, of) and re.search(pattern or "", name):
+            found.append(fault)
+    return found
+
+
+def regex(text, variable):
+    """What the user has given in a variable, compiled."""
+    try:
+        return re.compile(text or "")
+    except re.error as error:
+        raise Wrong(f"{variable}={text} is no regular expression: {error}") from None
+
+
+def folders():
+    return {path.parent.name for path in PATCHES.glob("*/series")}
+
+
+def lint():
+    """What is wrong with the tables, a line each."""
+    known = set(kernels()) | folders() | {"*", "-"}
+    for name in ("tests", "figures", "suite", "skips", "packages"):
+        try:
+            read(name)
+        except Wrong as error:
+            yield str(error)
+            return
+    for row in kernels().values():
+        if row["series"] not in folders():
+            yield f"kernels: {row['name']}: patches/{row['series']} is not there"
+        if row["borrows"] not in known:
+            yield f"kernels: {row['name']}: it borrows of an unknown {row['borrows']}"
+    tests = read("tests")
+    for row in tests:
+        if not set(row["bug"].split(",")) <= known:
+            yield f"tests: {row['name']}: unknown kernel in {row['bug']}"
+    for row in read("figures"):
+        if row["rule"] not in RULES:
+            yield f"figures: {row['name']}: unknown rule {row['rule']}"
+        if row["test"] not in {test["name"] for test in tests}:
+            yield f"figures: {row['name']}: no test is called {row['test']}"
+        if not set(row["kernels"].split(",")) <= known:
+            yield f"figures: {row['name']}: unknown kernel in {row['kernels']}"
+        try:
+            if "n" not in re.compile(row["pattern"]).groupindex:
+                yield f"figures: {row['name']}: its pattern has no group n"
+        except re.error as error:
+            yield f"figures: {row['name']}: {error}"
+    for row in read("skips"):
+        if row["machine"] not in MACHINES_OF_ROWS:
+            yield f"skips: {row['name']}: unknown machine {row['machine']}"
+        if not set(row["kernels"].split(",")) <= known:
+            yield f"skips: {row['name']}: unknown kernel in {row['kernels']}"
+    for row in read("suite"):
+        if row["machine"] not in MACHINES_OF_ROWS:
+            yield f"suite: {row['name']}: unknown machine {row['machine']}"
+        if row["expect"] not in EXPECTATIONS:
+            yield f"suite: {row['name']}: cannot expect {row['expect']}"
+        if row["expect"] not in ("pass", "bug") and row["reason"] == "-":
+            yield f"suite: {row['name']}: {row['expect']}, and no reason why"
+        if not set(row["kernels"].split(",")) <= known:
+            yield f"suite: {row['name']}: unknown kernel in {row['kernels']}"
+    seen = set()
+    for fault in faults():
+        title = f"faults: [{fault.series} {fault.name}]"
+        if fault.series not in folders():
+            yield f"{title}: patches/{fault.series} is not there"
+        if fault.caught_by not in ("selftests", "KUnit", "selftests and KUnit",
+                                   "nobody"):
+            yield f"{title}: cannot be caught by {fault.caught_by}"
+        if (fault.series, fault.text()) in seen:
+            yield f"{title}: there is the same again"
+        seen.add((fault.series, fault.text()))

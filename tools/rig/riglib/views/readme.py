@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The tables in README: written from results, and read back to be compared."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from .. import judge, results as res, tables
+from ..errors import Wrong
+from . import text
+
+README = Path("README")
+TESTS = ('What "make test-all" prints: unpatched>patched where the two differ',
+         "  An instruction is ")
+SUITE = ('What "make kselftest" counts, of what is run on both variants',
+         '  "fail" is ')
+NAME, CELL = 33, 10
+
+
+def column(results):
+    """A kernel's column: what, and its value."""
+    rows = []
+    for test in results.plan.tests:
+        u, p = (results.record(test.name, variant).verdict
+                for variant in results.plan.variants)
+        name = test.name.replace(":force_emulation_prefix=1", ":fep")
+        rows.append((name, u if u == p else f"{u}>{p}"))
+    for what, unit, u, p in text.figures(results):
+        rows.append((what, f"{text.number(u)}>{text.number(p)}"))
+        if unit != "merges" and u and p is not None:
+            rows.append((f"{what}, change", f"{(p - u) * 100 / u:.1f} %"))
+    return rows
+
+
+def section(marks):
+    """The lines of README between two marks, the first one with them."""
+    inside = []
+    for line in README.read_text().split("\n"):
+        if line == marks[0]:
+            inside.append(line)
+        elif line.startswith(marks[1]):
+            break
+        elif inside:
+            inside.append(line)
+    return inside
+
+
+def column_of(kernel):
+    """What README says of a kernel, as column() has it."""
+    rows, at = [], None
+    for line in section(TESTS):
+        if line.startswith("  test  "):
+            words = line.split()
+            at = words.index(kernel) - 1 if kernel in words else None
+        elif at is not None and line.strip():
+            start = 2 + NAME + at * (CELL + 1)
+            name, value = line[2:2 + NAME].strip(), line[start:start + CELL + 1].strip()
+            if value != "-":
+                rows.append((name, value))
+    return rows
+
+
+def suite_of(kernel):
+    """What README counts of a kernel's suite."""
+    return [tuple(re.split(r"  +", line.strip()))
+            for line in section(SUITE) if line.split()[:1] == [kernel]]
+
+
+def of_suite(results, lines):
+    kernel = results.plan.kernel
+    row = tables.kernels().get(kernel, {"borrows": "-"})
+    return list(text.SuiteRows(results, lines).of_readme(kernel, row["borrows"]))
+
+
+def comparable(plan):
+    """Whether README is about this kernel, and this machine."""
+    return plan.pinned and plan.exact
+
+
+def reported(what):
+    """The results of all kernels that there are any of, by their names."""
+    found = {}
+    for kernel in tables.kernels():
+        out = Path("build") / kernel / "report" / what
+        if (out / "results.json").exists():
+            found[kernel] = res.load(out)
+    return found
+
+
+def merge(columns):
+    """One order for the rows of all columns: each behind the one that it is behind
+    in its own."""
+    order = []
+    for rows in columns:
+        at = 0
+        for name, _ in rows:
+            if name in order:
+                at = order.index(name) + 1
+            else:
+                order.insert(at, name)
+                at += 1
+    return order
+
+
+def patches_tree():
+    done = subprocess.run(["git", "-c", "safe.directory=*", "rev-parse", "--short=12",
+                           "HEAD:patches"], capture_output=True, text=True,
+                          check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def tests_table(reports):
+    lines = [TESTS[0], ""]
+    lines += [f"  {kernel:<8}{one.plan.version}, patches/{one.plan.series}"
+              for kernel, one in reports.items()]
+    lines.append(f"  series  git tree {patches_tree()} in patches/")
+    lines += list(dict.fromkeys(line for one in reports.values()
+                                for line in text.head(one)[1:]))
+    columns = [dict(column(one)) for one in reports.values()]
+    lines += ["", f"  {'test':<{NAME}}" + "".join(
+        f" {kernel:>{CELL}}" for kernel in reports)]
+    for name in merge([list(one.items()) for one in columns]):
+        lines.append(f"  {name:<{NAME}}" + "".join(
+            f" {one.get(name, '-'):>{CELL}}" for one in columns))
+    return lines + [""]
+
+
+def suite_table(reports):
+    lines = [SUITE[0], "", f"  {'kernel':<8} {'tests':<18} {'run':>6} {'pass':>6} "
+             f"{'skip':>6} {'fail':>6} {'fail>pass':>9} {'unexpected':>10}"]
+    for one in reports.values():
+        for row in of_suite(one, judge.judge_suite(one)):
+            lines.append("  {:<8} {:<18} {:>6} {:>6} {:>6} {:>6} {:>9} {:>10}".format(
+                *row))
+    return lines + [""]
+
+
+def replace(marks, new):
+    """Put lines into README in the place of those between the two marks."""
+    old = README.read_text().split("\n")
+    try:
+        begin = old.index(marks[0])
+        end = next(i for i, line in enumerate(old)
+                   if i > begin and line.startswith(marks[1]))
+    except (ValueError, StopIteration):
+        raise Wrong(f"README has no lines from \"{marks[0]}\" to \"{marks[1]}\"") \
+            from None
+    README.write_text("\n".join([*old[:begin], *new, *old[end:]]))
+
+
+def update():
+    """All kernels' results into README, and into the folders of patches/ on which
+    of them each was run last."""
+    tests, suites = reported("tests"), reported("suite")
+    if not tests:
+        raise Wrong("there are no results: make test-all")
+    replace(TESTS, tests_table(tests))
+    if suites:
+        replace(SUITE, suite_table(suites))
+    for series in tables.folders():
+        ran = [one.plan.version for one in tests.values()
+               if one.plan.series == series]
+        path = tables.PATCHES / series / "README"
+        if ran:
+            path.write_text(re.sub(r"(?m)^Last run on: .*",
+                                   f"Last run on: {', '.join(ran)}",
+                                   path.read_text()))

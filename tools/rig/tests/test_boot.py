@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Boots, with a program of a few lines in the place of the emulator."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import common
+from riglib import boot, judge, machines, pack, plan, results, tables
+
+# Does what init does with the plan, and what a host may do in between.
+FAKE = r'''
+import os, sys, time
+plan = open(sys.argv[1]).read().split("\n")
+out, console = open("results.ktap", "w"), open("console.log", "w")
+def say(text):
+    print(text, file=out, flush=True)
+say("KTAP version 1\n# rig: host cpu: 1 x none")
+n = groups = failed = total = 0
+group = None
+def end():
+    global groups
+    if group:
+        say(f"    1..{n}\n{'not ' if failed else ''}ok {groups} {group}")
+for line in ["group boot", "load /reached", *plan]:
+    word = line.split()
+    if not word:
+        continue
+    if word[0] == "group":
+        end()
+        group, n, failed, groups = word[1], 0, 0, groups + 1
+        say(f"    KTAP version 1\n    # Subtest: {group}")
+        continue
+    name = word[1] if word[0] == "test" else f"{word[0]} {os.path.basename(word[1])}"
+    if name == "load reached":
+        name = "reached init"
+    if word[0] == "test":
+        say(f"    # rig: running: {name}")
+    if f"{group}-panics" in sys.argv:
+        print("Kernel panic - not syncing: because", file=console, flush=True)
+    if {f"{group}-panics", f"{group}-hangs"} & set(sys.argv):
+        time.sleep(60)
+    if f"{group}-ends" in sys.argv:
+        sys.exit(3)
+    n, total = n + 1, total + 1
+    say(f"    # rig: took: 0.01\n    ok {n} {name}")
+end()
+say(f"1..{groups}\n# rig: totals: pass {total} fail 0 skip 0")
+'''
+
+
+class Fake(machines.Machine):
+    misdeeds = ()
+
+    def command(self, image, out, cpus):
+        return [sys.executable, "-c", FAKE, str(image / "plan.1"), *self.misdeeds]
+
+
+class Boots(common.Case):
+    def setUp(self):
+        super().setUp()
+        self.fake = Fake("bochs", "kvm-intel", exact=True)
+        Fake.misdeeds = ()
+        for patch in (mock.patch.dict(machines.MACHINES, {"bochs": self.fake}),
+                      mock.patch.object(pack.Image, "make", self.make_image),
+                      mock.patch.object(boot, "POLL", 0.01),
+                      mock.patch.object(signal, "signal"),
+                      mock.patch.dict(os.environ, {"BOOT_STALL": "1", "JOBS": "2"})):
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    @staticmethod
+    def make_image(image):
+        image.path.mkdir(parents=True, exist_ok=True)
+        for one in image.boots:
+            (image.path / "plan.1").write_text(pack.init_plan(one))
+
+    def boots(self, *misdeeds, variants=("a", "b", "c")):
+        Fake.misdeeds = misdeeds
+        test = plan.Test("t", "t", "own", 1, "-", 9, __file__, "bochs")
+        steps = {name: [plan.Step("load kvm.ko", "load /kvm.ko"),
+                        plan.Step("t", "test t 9 /t", True)] for name in variants}
+        made = plan.Plan("faults", "5.10", str(self.folder), "s", "v", False, "c",
+                         "bochs", "x", "i", variants=list(variants), tests=[test],
+                         boots=[plan.Boot("one", "one", "bochs", 1, list(variants),
+                                          steps)])
+        pack.images(made)
+        with mock.patch("riglib.boot.Progress"):
+            endings = boot.run(made, self.folder / "out")
+        return endings, results.collect(made, self.folder / "out")
+
+    def verdicts(self, found):
+        return {name: [record.verdict for record in found.of(variant=name)]
+                for name in "abc"}
+
+    def test_whole(self):
+        endings, found = self.boots()
+        self.assertTrue(endings[0].whole, endings)
+        self.assertEqual(self.verdicts(found), {name: ["pass", "pass"]
+                                                for name in "abc"})
+        self.assertEqual(found.problems, {"one": []})
+
+    def test_10_one_panics(self):
+        """The others are booted again, and judged."""
+        endings, found = self.boots("b-panics")
+        self.assertEqual([ending.whole for ending in endings], [False, True])
+        self.assertIn("Kernel panic - not syncing: because", endings[0].why)
+        self.assertEqual(self.verdicts(found)["a"], ["pass", "pass"])
+        self.assertNotIn("pass", self.verdicts(found)["b"])
+        self.assertEqual(self.verdicts(found)["c"], ["pass", "pass"])
+
+    def test_10_two_end(self):
+        endings, found = self.boots("a-hangs", "b-ends")
+        self.assertEqual(len(endings), 3)
+        self.assertIn("nothing heard of it for 1 s", endings[0].why)
+        self.assertIn("ended without a verdict (status 3", endings[1].why)
+        self.assertEqual(self.verdicts(found)["c"], ["pass", "pass"])
+
+    def test_10_all_panic(self):
+        endings, found = self.boots("a-panics", "b-panics", "c-panics")
+        self.assertEqual(len(endings), 3)
+        faults = [tables.Fault("s", name, dict.fromkeys(
+            ("file", "function", "from", "to", "what"), "x") |
+            {"caught by": "selftests"}) for name in "ab"]
+        lines = judge.judge_faults(found, faults)
+        self.assertFalse(lines[-1].ok)		# it has no patched that passes
+
+    def test_the_host_itself(self):
+        """Where no variant was come to, booting it again is in vain."""
+        endings, _ = self.boots("boot-panics")
+        self.assertEqual(len(endings), 1)
+
+
+class Ends(unittest.TestCase):
+    def test_nothing_outlives_us(self):
+        """Whatever ends the rig ends its emulators, even SIGKILL."""
+        code = ("import subprocess, sys, time; from riglib import boot;"
+                "p = subprocess.Popen(['sleep', '60'], start_new_session=True,"
+                " preexec_fn=boot.dies_with_us); print(p.pid, flush=True);"
+                "time.sleep(60)")
+        with subprocess.Popen([sys.executable, "-B", "-c", code], text=True,
+                              stdout=subprocess.PIPE,
+                              env={**os.environ, "PYTHONPATH": "tools/rig"}) as rig:
+            pid = int(rig.stdout.readline())
+            rig.kill()
+        for _ in range(100):
+            if not Path(f"/proc/{pid}/stat").exists() or \
+                    Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
+                return
+            time.sleep(0.05)
+        self.fail("it is still there")
+
+
+if __name__ == "__main__":
+    unittest.main()
