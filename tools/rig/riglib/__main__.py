@@ -29,7 +29,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from . import boot, faults, judge, machines, pack, plan, record, results, stages, tables
+from . import boot, children, faults, judge, machines, pack, plan, record, results, stages, tables
 from .errors import Wrong
 from .views import readme, tap, text
 
@@ -182,6 +182,7 @@ def main(args):
 
 
 if __name__ == "__main__":
+    children.heed_signals()
     try:
         sys.exit(main(sys.argv[1:]))
     except Wrong as error:

@@ -12,28 +12,23 @@ many may go by without a word from it.  Only these two end a guest that hangs: t
 inside it may stand still.
 """
 
-import ctypes
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from . import ktap, pack, plan as plans
+from . import children, ktap, pack, plan as plans
 from .errors import Wrong
 from .machines import MACHINES
 from .views.terminal import Progress
 
 LIMITS = {"tests": (600, 120), "faults": (1800, 120), "suite": (3600, 300)}
 POLL = 0.5			# seconds
-PR_SET_PDEATHSIG = 1
 POWER_OFF = re.compile(r"^0*([0-9]+)p\[ACPI.*soft power off", re.M)
-LIBC = ctypes.CDLL(None)
 
 
 @dataclass
@@ -45,11 +40,6 @@ class Ending:
     why: str = ""			# where it is not whole
     seconds: float = 0.0	# of wall-clock time
     instructions: int = None	# where the emulator counts them
-
-
-def dies_with_us():
-    """No emulator outlives the rig, however that ends."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Guest:
@@ -68,7 +58,7 @@ class Guest:
             self.process = subprocess.Popen(
                 command, cwd=out, stdin=subprocess.DEVNULL, stdout=said,
                 stderr=said, env={**os.environ, "TERM": "vt100"},
-                start_new_session=True, preexec_fn=dies_with_us)
+                start_new_session=True, preexec_fn=children.dies_with_us)
         self.start = self.heard = time.monotonic()
         self.size = 0
         self.console = ""
@@ -228,14 +218,8 @@ class Boots:
         return self.endings
 
 
-def stop(number, _frame):
-    sys.exit(128 + number)
-
-
 def run(plan, out):
     """Boot all of it; how each boot ended."""
-    for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(one, stop)
     if not plan.boots:
         raise Wrong("there is nothing to boot")
     return Boots(plan, out).run()

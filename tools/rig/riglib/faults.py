@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import plan as plans, tables
+from . import children, plan as plans, tables
 from .errors import Wrong
 
 STEPS = Path("tools/rig/steps")
@@ -127,12 +127,10 @@ class Builder:
         except Wrong as error:
             return str(error)
         log = self.folder / "log/faults" / fault.name
-        done = subprocess.run([STEPS / "run-step", "FAULT", text, log, "0",
-                               *self.make], check=False)
+        status = children.run([STEPS / "run-step", "FAULT", text, log, "0",
+                               *self.make])
         self.restore()
-        if done.returncode in (130, -2):
-            raise KeyboardInterrupt
-        if done.returncode:
+        if status:
             return f"see {log}"
         modules(self.folder, fault.name)
         (out / ".key").write_text(key)

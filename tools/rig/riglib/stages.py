@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import ktap, tables
+from . import children, ktap, tables
 from .errors import Wrong
 from .views.terminal import clock
 
@@ -117,10 +117,8 @@ class Runner:
         Path(stage.tap).unlink(missing_ok=True)
         self.note(stage).unlink(missing_ok=True)
         start = time.monotonic()
-        status = subprocess.run(stage.command, check=False).returncode
+        status = children.run(stage.command)
         self.seconds[stage.name] = round(time.monotonic() - start)
-        if status in (130, -2):
-            raise KeyboardInterrupt
         lines, problems = ktap.read_tap(stage.tap)
         good = not problems and all(line.ok for line in lines)
         if good and (status == 0 or stage.fails) and self.state:

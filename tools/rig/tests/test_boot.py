@@ -2,7 +2,6 @@
 """Boots, with a program of a few lines in the place of the emulator."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -69,7 +68,6 @@ class Boots(common.Case):
         for patch in (mock.patch.dict(machines.MACHINES, {"bochs": self.fake}),
                       mock.patch.object(pack.Image, "make", self.make_image),
                       mock.patch.object(boot, "POLL", 0.01),
-                      mock.patch.object(signal, "signal"),
                       mock.patch.dict(os.environ, {"BOOT_STALL": "1", "JOBS": "2"})):
             patch.start()
             self.addCleanup(patch.stop)
@@ -80,15 +78,16 @@ class Boots(common.Case):
         for one in image.boots:
             (image.path / "plan.1").write_text(pack.init_plan(one))
 
-    def boots(self, *misdeeds, variants=("a", "b", "c")):
+    def boots(self, *misdeeds, variants=("a", "b", "c"), times=1):
         Fake.misdeeds = misdeeds
         test = plan.Test("t", "t", "own", 1, "-", 9, __file__, "bochs")
         steps = {name: [plan.Step("load kvm.ko", "load /kvm.ko"),
                         plan.Step("t", "test t 9 /t", True)] for name in variants}
         made = plan.Plan("faults", "5.10", str(self.folder), "s", "v", False, "c",
                          "bochs", "x", "i", variants=list(variants), tests=[test],
-                         boots=[plan.Boot("one", "one", "bochs", 1, list(variants),
-                                          steps)])
+                         boots=[plan.Boot(name, "one", "bochs", 1, list(variants),
+                                          steps)
+                                for name in ["one", "two", *map(str, range(3, 99))][:times]])
         pack.images(made)
         with mock.patch("riglib.boot.Progress"):
             endings = boot.run(made, self.folder / "out")
@@ -104,6 +103,12 @@ class Boots(common.Case):
         self.assertEqual(self.verdicts(found), {name: ["pass", "pass"]
                                                 for name in "abc"})
         self.assertEqual(found.problems, {"one": []})
+
+    def test_13_many_boots(self):
+        """As many as there are."""
+        endings, found = self.boots(times=12)
+        self.assertEqual([ending.whole for ending in endings], [True] * 12)
+        self.assertEqual(len(found.of(test=True)), 36)
 
     def test_10_one_panics(self):
         """The others are booted again, and judged."""
@@ -139,9 +144,9 @@ class Boots(common.Case):
 class Ends(unittest.TestCase):
     def test_nothing_outlives_us(self):
         """Whatever ends the rig ends its emulators, even SIGKILL."""
-        code = ("import subprocess, sys, time; from riglib import boot;"
+        code = ("import subprocess, time; from riglib import children;"
                 "p = subprocess.Popen(['sleep', '60'], start_new_session=True,"
-                " preexec_fn=boot.dies_with_us); print(p.pid, flush=True);"
+                " preexec_fn=children.dies_with_us); print(p.pid, flush=True);"
                 "time.sleep(60)")
         with subprocess.Popen([sys.executable, "-B", "-c", code], text=True,
                               stdout=subprocess.PIPE,

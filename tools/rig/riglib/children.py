@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Programs that the rig starts: none outlives it, however it ends."""
+
+import ctypes
+import signal
+import subprocess
+
+PR_SET_PDEATHSIG = 1
+PATIENCE = 20			# seconds for a child to clean up after itself
+LIBC = ctypes.CDLL(None)
+
+
+def dies_with_us(number=signal.SIGKILL):
+    """For a child, before it becomes another program: what it gets when we die."""
+    LIBC.prctl(PR_SET_PDEATHSIG, number)
+
+
+def interrupt(_number, _frame):
+    raise KeyboardInterrupt
+
+
+def heed_signals():
+    """TERM and HUP are what Ctrl-C is: an end, with what is begun put back."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+
+
+def run(command):
+    """The exit status of a program that cleans up after itself when it is told to
+    end, and so is waited for."""
+    # pylint: disable=subprocess-popen-preexec-fn
+    child = subprocess.Popen(command, preexec_fn=lambda: dies_with_us(signal.SIGTERM))
+    try:
+        status = child.wait()
+    except KeyboardInterrupt:
+        child.terminate()
+        try:
+            child.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+        raise
+    # As shells have it, and make: ended by a signal, or by Ctrl-C.
+    if status in (130, -signal.SIGINT, -signal.SIGTERM):
+        raise KeyboardInterrupt
+    return status
