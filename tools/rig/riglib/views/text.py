@@ -67,7 +67,8 @@ def of_tests(results, lines):
         text.append(f"  {test.name:<54} {u:>9} {p:>9}")
     text += ["", f"  {'cost of a filter change':<54} {'unpatched':>9} {'patched':>9}"]
     for what, unit, u, p in figures(results):
-        text.append(f"  {f'{what}, in {unit}':<54} {number(u):>9} {number(p):>9} "
+        named = what if what.startswith(unit) else f"{what}, in {unit}"
+        text.append(f"  {named:<54} {number(u):>9} {number(p):>9} "
                     f"{change(u, p) if unit != 'merges' else '':>9}".rstrip())
     text += ["", f"  {counts(results, lines)}"]
     for boot in plan.boots:
