@@ -39,6 +39,13 @@ def vmx(wanted, probe):
 
 
 def begin(out):
+    # What is wrong with what the user asks for is not to wait for a kernel.
+    for variable in ("TESTS", "FAULTS"):
+        tables.regex(os.environ.get(variable), variable)
+    fault = os.environ.get("FAULT")
+    if fault and fault not in {one.name for one in tables.faults()}:
+        raise Wrong(f"FAULT={fault} is unknown: tools/rig/tables/faults has those "
+                    f"that there are")
     shutil.rmtree(out, ignore_errors=True)
     Path(out).mkdir(parents=True)
 

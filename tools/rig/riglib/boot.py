@@ -28,6 +28,7 @@ from .views.terminal import Progress
 
 LIMITS = {"tests": (600, 120), "faults": (1800, 120), "suite": (3600, 300)}
 POLL = 0.5			# seconds
+LAST_WORDS = 1			# seconds that a panic gets to say more
 POWER_OFF = re.compile(r"^0*([0-9]+)p\[ACPI.*soft power off", re.M)
 
 
@@ -82,7 +83,7 @@ class Guest:
         if self.process.poll() is not None:
             return ""
         if "Kernel panic" in self.console:
-            time.sleep(1)		# for the rest of its words
+            time.sleep(LAST_WORDS)
             return "the guest's kernel panicked"
         if now - self.start > self.limit:
             return f"the guest is still running after {self.limit} s (BOOT_LIMIT)"

@@ -53,7 +53,9 @@ class Judge:
         if any(record.verdict == "crash"
                for record in self.results.of(boot=boot.name)
                if record.variant in may_crash):
-            problems = []	# what is missing is said of each variant
+            # That it ended before its time is said of the variant that did it.
+            ends = {ending.why for ending in self.results.endings}
+            problems = [problem for problem in problems if problem not in ends]
         self.say(not problems, f"{boot.name}: the boot has said all, to its end",
                  problems)
         others = [record for record in records if not record.test]

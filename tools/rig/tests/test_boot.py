@@ -68,6 +68,7 @@ class Boots(common.Case):
         for patch in (mock.patch.dict(machines.MACHINES, {"bochs": self.fake}),
                       mock.patch.object(pack.Image, "make", self.make_image),
                       mock.patch.object(boot, "POLL", 0.01),
+                      mock.patch.object(boot, "LAST_WORDS", 0.1),
                       mock.patch.dict(os.environ, {"BOOT_STALL": "1", "JOBS": "2"})):
             patch.start()
             self.addCleanup(patch.stop)

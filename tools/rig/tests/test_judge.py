@@ -8,7 +8,7 @@ import unittest
 from dataclasses import replace
 
 from common import KERNELS, Case
-from riglib import faults, judge, ktap, plan, results, stages, tables
+from riglib import boot, faults, judge, ktap, plan, results, stages, tables
 from riglib.errors import Wrong
 from riglib.views import tap, text
 
@@ -349,15 +349,15 @@ class Faults(Case):
 
     def run_of(self, names, spoil=None):
         run = self.recorded()
-        boot = replace(run.plan.boots[0], name="half-1", variants=["patched", *names])
-        boot.steps = {name: run.plan.boots[0].steps["patched"]
-                      for name in boot.variants}
-        made = replace(run.plan, what="faults", variants=boot.variants, boots=[boot])
+        half = replace(run.plan.boots[0], name="half-1", variants=["patched", *names])
+        half.steps = {name: run.plan.boots[0].steps["patched"]
+                      for name in half.variants}
+        made = replace(run.plan, what="faults", variants=half.variants, boots=[half])
         made.tests = [replace(test, expect="pass", figures=[])
                       for test in made.tests if test.cpus == 1]
         found = results.Results(made, [], [], {}, {"half-1": []})
         good = run.results().of(boot="bochs-1", variant="patched")
-        for name in boot.variants:
+        for name in half.variants:
             for record in good:
                 found.records.append(replace(record, boot="half-1", variant=name))
         for record in found.records:
@@ -372,8 +372,11 @@ class Faults(Case):
         return tables.Fault("v5.10-v5.19", name, section)
 
     def verdicts(self, found, wanted, left_out=()):
-        return {line.name.split(":")[0]: line.ok
-                for line in judge.judge_faults(found, wanted, left_out)}
+        verdicts = {}
+        for line in judge.judge_faults(found, wanted, left_out):
+            name = line.name.split(":")[0]
+            verdicts[name] = line.ok and verdicts.get(name, True)
+        return verdicts
 
     def test_10_host_panics(self):
         """A fault that takes its host along is caught, and the others are judged."""
@@ -389,10 +392,25 @@ class Faults(Case):
                 record.verdict = "fail"
 
         found = self.run_of(names, spoil)
-        found.problems["half-1"] = ["the guest's kernel panicked"]
+        why = "the guest's kernel panicked"
+        found.problems["half-1"] = [why]
+        found.endings = [boot.Ending("half-1", "half-1", False, why)]
         verdicts = self.verdicts(found, [self.fault(name) for name in names])
         self.assertTrue(all(verdicts.values()), verdicts)
         self.assertIn("!", text.matrix(found, [self.fault(name) for name in names]))
+
+    def test_10_other_problems(self):
+        """A panic explains itself, and nothing else."""
+        def spoil(record):
+            if record.variant == "a" and record.name == "msr_filter_test":
+                record.verdict, record.why = "crash", "it panicked"
+
+        found = self.run_of(("a",), spoil)
+        found.endings = [boot.Ending("half-1", "half-1", False, "it panicked")]
+        for problems, well in ((["it panicked"], True),
+                               (["it panicked", "the totals are wrong"], False)):
+            found.problems["half-1"] = problems
+            self.assertEqual(self.verdicts(found, [self.fault("a")])["half-1"], well)
 
     def test_10_the_rest_did_not_run(self):
         def spoil(record):
