@@ -8,7 +8,8 @@ import unittest
 from dataclasses import replace
 
 from common import KERNELS, Case
-from riglib import boot, faults, judge, ktap, plan, results, stages, tables
+from riglib import faults, judge, ktap, plan, results, stages, tables
+from riglib.boot import Ending
 from riglib.errors import Wrong
 from riglib.views import tap, text
 
@@ -394,7 +395,7 @@ class Faults(Case):
         found = self.run_of(names, spoil)
         why = "the guest's kernel panicked"
         found.problems["half-1"] = [why]
-        found.endings = [boot.Ending("half-1", "half-1", False, why)]
+        found.endings = [Ending("half-1", "half-1", False, why)]
         verdicts = self.verdicts(found, [self.fault(name) for name in names])
         self.assertTrue(all(verdicts.values()), verdicts)
         self.assertIn("!", text.matrix(found, [self.fault(name) for name in names]))
@@ -406,7 +407,7 @@ class Faults(Case):
                 record.verdict, record.why = "crash", "it panicked"
 
         found = self.run_of(("a",), spoil)
-        found.endings = [boot.Ending("half-1", "half-1", False, "it panicked")]
+        found.endings = [Ending("half-1", "half-1", False, "it panicked")]
         for problems, well in ((["it panicked"], True),
                                (["it panicked", "the totals are wrong"], False)):
             found.problems["half-1"] = problems
