@@ -17,14 +17,20 @@ SUITE = ('What "make kselftest" counts, of what is run on both variants',
 NAME, CELL = 33, 10
 
 
-def column(results):
-    """A kernel's column: what, and its value."""
+def verdicts(results):
+    """The first part of a kernel's column: each test, and how it ended."""
     rows = []
     for test in results.plan.tests:
         u, p = (results.record(test.name, variant).verdict
                 for variant in results.plan.variants)
         name = test.name.replace(":force_emulation_prefix=1", ":fep")
         rows.append((name, u if u == p else f"{u}>{p}"))
+    return rows
+
+
+def figures(results):
+    """The second part: what was measured."""
+    rows = []
     for what, unit, u, p in text.figures(results):
         # "retired instructions" is what README counts a cost in.
         named = what if what.startswith(unit) else f"{what}, {unit.split()[-1]}"
@@ -32,6 +38,11 @@ def column(results):
         if unit != "merges" and u and p is not None:
             rows.append((f"{what}, change", f"{(p - u) * 100 / u:.1f} %"))
     return rows
+
+
+def column(results):
+    """A kernel's column: what, and its value."""
+    return verdicts(results) + figures(results)
 
 
 def section(marks):
@@ -119,9 +130,11 @@ def tests_table(reports):
     lines += list(dict.fromkeys(line for one in reports.values()
                                 for line in text.head(one)[1:]))
     columns = [dict(column(one)) for one in reports.values()]
+    order = [name for part in (verdicts, figures)
+             for name in merge([part(one) for one in reports.values()])]
     lines += ["", f"  {'test':<{NAME}}" + "".join(
         f" {kernel:>{CELL}}" for kernel in reports)]
-    for name in merge([list(one.items()) for one in columns]):
+    for name in order:
         lines.append(f"  {name:<{NAME}}" + "".join(
             f" {one.get(name, '-'):>{CELL}}" for one in columns))
     return lines + [""]

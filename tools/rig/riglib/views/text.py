@@ -22,16 +22,15 @@ def head(results):
 def figures(results):
     """(what, unit, unpatched, patched) of each figure that is a number; None where
     it is missing."""
-    rows = {row["name"]: row for row in tables.read("figures")}
     found = []
-    for test in results.plan.tests:
-        for name in test.figures:
-            if rows[name]["rule"] == "same":
+    for row in tables.read("figures"):
+        for test in results.plan.tests:
+            if row["name"] not in test.figures or row["rule"] == "same":
                 continue
-            u, p = (results.record(test.name, variant).figures.get(name)
+            u, p = (results.record(test.name, variant).figures.get(row["name"])
                     for variant in ("unpatched", results.plan.patched))
-            what = rows[name]["what"].format(**{"of": "?", **(u or {}), **(p or {})})
-            found.append((what, unit_of(rows[name], results.plan),
+            what = row["what"].format(**{"of": "?", **(u or {}), **(p or {})})
+            found.append((what, unit_of(row, results.plan),
                           u["n"] if u else None, p["n"] if p else None))
     return found
 
