@@ -173,10 +173,14 @@ def has_bug(row, plan):
     return plan.lenient or tables.holds_for(row["bug"], plan.kernel, plan.series)
 
 
-def expected_here(row, tree):
-    """Whether this kernel's source has the test, or is to borrow it."""
+def expected_here(row, tree, lenient):
+    """Whether this kernel has the test, or is to borrow it.
+
+    What the series adds has to be there, whatever the source says; of a tree of the
+    user's it may leave something out.
+    """
     source = row["from"]
-    if source == "rig":
+    if source == "rig" or source in ("series", "kunit") and not lenient:
         return True
     if source == "kunit":
         return tree.has_kunit()
@@ -198,7 +202,7 @@ def program_file(row, tree, variant):
 def tests_of_table(tree, plan, variant):
     figures = tables.read("figures")
     for row in tables.read("tests"):
-        if not expected_here(row, tree):
+        if not expected_here(row, tree, plan.lenient):
             continue
         cpus = int(row["cpus"])
         yield Test(

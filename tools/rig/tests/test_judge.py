@@ -6,6 +6,7 @@ import json
 import re
 import unittest
 from dataclasses import replace
+from unittest import mock
 
 from common import KERNELS, Case
 from riglib import faults, judge, ktap, plan, results, stages, tables
@@ -505,6 +506,18 @@ class Plans(Case):
         self.assertEqual(of("kvm", "-"), "")
         self.assertEqual(of("kvm", "a=1,kvm_intel.b=2,kvm.c=3"), "a=1 c=3")
         self.assertEqual(of("kvm_intel", "a=1,kvm_intel.b=2.5"), "b=2.5")
+
+    def test_5_patch_dropped(self):
+        """A test of the series is expected even where the source lost it."""
+        tree = mock.Mock()
+        for has in (True, False):
+            tree.has_selftest.return_value = tree.has_kunit.return_value = has
+            for source, known, users in (("series", True, has), ("kunit", True, has),
+                                         ("own", has, has), ("6.1", not has, not has),
+                                         ("rig", True, True)):
+                row = {"from": source, "name": "t"}
+                self.assertEqual(plan.expected_here(row, tree, False), known, source)
+                self.assertEqual(plan.expected_here(row, tree, True), users, source)
 
     def test_strangers(self):
         """A row of the table that no test of the suite has."""
