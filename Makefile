@@ -12,7 +12,7 @@ export KSRC VMX V CACHE MIRROR PIN JOBS FAULTS TESTS FRESH BOOT_LIMIT BOOT_STALL
 
 RIG := tools/rig
 STEPS := $(RIG)/steps
-RIGLIB := PYTHONPATH=$(RIG) python3 -B -m riglib
+RIGLIB := exec env PYTHONPATH=$(RIG) python3 -B -m riglib
 BASES := $(shell awk '!/^\#/ && NF { print $$1 }' $(RIG)/tables/kernels)
 
 ifeq ($(KSRC),)
@@ -26,7 +26,8 @@ NAME := $(if $(KSRC),ksrc,$(BASE))
 NAMED := $(if $(KSRC),ksrc,$(if $(filter file default,$(origin BASE)),,$(BASE)))
 TEST_KERNELS := $(if $(NAMED),$(NAMED),5.10 next)
 MAKEFLAGS += --no-print-directory
-rig = $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)" \
+# exec: make tells its child to end, and a shell would keep that to itself.
+rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)" \
 	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)"
 
 .PHONY: help run kselftest faults test test-all lint check tree apply patches mbox \

@@ -26,6 +26,7 @@ DIR is build/BASE, OUT a folder of results in DIR/report.
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -190,6 +191,8 @@ def main(args):
 
 if __name__ == "__main__":
     children.heed_signals()
+    # We go when make goes, however it does.
+    children.dies_with_us(signal.SIGTERM)
     try:
         sys.exit(main(sys.argv[1:]))
     except Wrong as error:
