@@ -123,16 +123,16 @@ def label(program, source, parameters, cpus):
 
 
 class Tree:
-    """A kernel's source with its branches base, unpatched and patched."""
+    """A kernel's source with the series on it."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
         self.src = self.folder / "src"
 
-    def has(self, path, branch="patched"):
+    def has(self, path):
         return subprocess.run(
             ["git", "-c", "safe.directory=*", "-C", self.src, "cat-file", "-e",
-             f"{branch}:{path}"], capture_output=True, check=False).returncode == 0
+             f"patched:{path}"], capture_output=True, check=False).returncode == 0
 
     def has_selftest(self, program):
         return any(self.has(f"{SELFTESTS}/{arch}/{program}.c")
@@ -188,18 +188,18 @@ def expected_here(row, tree, lenient):
     return has if source in ("own", "series") else not has
 
 
-def program_file(row, tree, variant):
+def program_file(row, tree):
     name, source = row["name"], row["from"]
     if source == "rig":
         return tree.folder / "rig" / name
     if source == "kunit":
-        return tree.folder / "variants" / variant / f"{name}.ko"
+        return tree.folder / "variants" / "patched" / f"{name}.ko"
     if source in ("own", "series"):
         return tree.folder / "tests" / name
     return tree.folder / f"tests-{source}" / name
 
 
-def tests_of_table(tree, plan, variant):
+def tests_of_table(tree, plan):
     figures = tables.read("figures")
     for row in tables.read("tests"):
         if not expected_here(row, tree, plan.lenient):
@@ -209,7 +209,7 @@ def tests_of_table(tree, plan, variant):
             name=label(row["name"], row["from"], row["parameters"], cpus),
             program=row["name"], source=row["from"], cpus=cpus,
             parameters=row["parameters"], seconds=int(row["seconds"]),
-            file=str(program_file(row, tree, variant)), machine=plan.machine,
+            file=str(program_file(row, tree)), machine=plan.machine,
             expect="bug" if has_bug(row, plan) else "pass",
             figures=[figure["name"] for figure in figures
                      if figure["test"] == row["name"] and cpus == 1 and
@@ -293,7 +293,7 @@ def plan_tests(folder, machine, again=False):
     """Unpatched against patched; again: the first boot twice, to be compared."""
     tree, plan = new_plan("tests", folder, machine)
     plan.variants = ["unpatched", "patched"]
-    plan.tests = list(tests_of_table(tree, plan, "patched"))
+    plan.tests = list(tests_of_table(tree, plan))
     for cpus in sorted({test.cpus for test in plan.tests}):
         add_boot(plan, f"{machine}-{cpus}", "tests", machine, cpus, plan.variants)
     if again:
@@ -306,7 +306,7 @@ def plan_faults(folder, machine, names):
     without a fault, too."""
     tree, plan = new_plan("faults", folder, machine)
     plan.variants = ["patched", *names]
-    plan.tests = [test for test in tests_of_table(tree, plan, "patched")
+    plan.tests = [test for test in tests_of_table(tree, plan)
                   if test.cpus == 1 and test.parameters == "-" and
                   test.source != "rig"]
     for test in plan.tests:

@@ -144,7 +144,6 @@ class SuiteRows:
              ("on an AMD host", "on an AMD host", lambda test: test.machine == "svm"))
 
     def __init__(self, results, lines):
-        self.results = results
         self.rows = []
         for test, line in zip(results.plan.tests, lines):
             u, p = (results.record(test.name, variant)
