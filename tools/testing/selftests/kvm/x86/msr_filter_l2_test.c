@@ -8,18 +8,11 @@
  * Each scenario runs in a process and a VM of its own, so that one that fails
  * does not keep the others from running.
  */
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include "msr_filter_nested.h"
 
 #define NR_ROUNDS	16
 
-static const struct l2_msr {
-	u32 index;
-	const char *name;
-	u64 value;
-} l2_msrs[] = {
+static const struct l2_msr l2_msrs[] = {
 	{ MSR_FS_BASE, "FS_BASE", MSR_VALUE_WRITTEN },
 	{ MSR_GS_BASE, "GS_BASE", MSR_VALUE_WRITTEN },
 	{ MSR_KERNEL_GS_BASE, "KERNEL_GS_BASE", MSR_VALUE_WRITTEN },
@@ -30,21 +23,10 @@ static const struct l2_msr * const fs_base = &l2_msrs[0];
 static const struct l2_msr * const gs_base = &l2_msrs[1];
 static const struct l2_msr lstar = { MSR_LSTAR, "LSTAR", MSR_VALUE_WRITTEN };
 
-static u8 deny[KVM_MSR_FILTER_MAX_BITMAP_SIZE];
-
 /* Deny @flags of @msr and nothing else; no flags are for no filter. */
 static void set_filter(struct nested_vm *n, const struct l2_msr *msr, u32 flags)
 {
-	struct kvm_msr_filter filter = {
-		.ranges = { MSR_RANGE(flags, msr->index, 1, deny) },
-	};
-
-	vm_set_msr_filter(n->vm, flags ? &filter : &msr_filter_none);
-}
-
-static u32 filter_flag(bool write)
-{
-	return write ? FILTER_W : FILTER_R;
+	vm_deny_msr(n->vm, msr->index, flags);
 }
 
 /* L1 with two L2s, neither of which has been entered */
@@ -52,13 +34,13 @@ static void create_vm(struct nested_vm *n)
 {
 	gva_t vmx[NR_L2S];
 
-	create_nested_vm(n, l1_guest_code, NR_L2S, vmx);
-	expect_stage(n, SYNC_IN_L1);
+	nested_vm_create_vmx(n, NULL, NR_L2S, vmx);
+	nested_expect_stage(n, SYNC_IN_L1);
 }
 
 static void enter(struct nested_vm *n, const struct l2_msr *msr, bool write)
 {
-	enter_l2(n, msr->index, write, msr->value);
+	nested_enter_l2(n, msr->index, write, msr->value);
 }
 
 /* By an L2 that is active, of the MSR that it has been entered for */
@@ -68,8 +50,8 @@ static void expect_handler(struct nested_vm *n, bool write,
 	struct msr_outcome outcome;
 
 	n->work->write = write;
-	outcome = access_in_l2(n);
-	assert_nested_outcome(&outcome, expected, n->work->index, write, when);
+	outcome = nested_access_in_l2(n);
+	nested_assert_outcome(&outcome, expected, n->work->index, write, when);
 }
 
 /* By L1, which is and will be about to enter L2 */
@@ -80,7 +62,7 @@ static void expect_handler_in_l1(struct nested_vm *n, const struct l2_msr *msr,
 	n->orders->l1_accesses = true;
 	vcpu_expect_msr_handler(n->vcpu, 0, msr->index, write, msr->value,
 				expected, when);
-	expect_stage(n, SYNC_IN_L1);
+	nested_expect_stage(n, SYNC_IN_L1);
 	n->orders->l1_accesses = false;
 }
 
@@ -90,23 +72,23 @@ static void test_denied(const struct l2_msr *msr, bool write)
 	struct nested_vm n;
 	gva_t vmx[NR_L2S];
 
-	create_nested_vm(&n, l1_guest_code, NR_L2S, vmx);
+	nested_vm_create_vmx(&n, NULL, NR_L2S, vmx);
 	/* KVM passes SPEC_CTRL through once it has been used. */
 	if (msr->index == MSR_IA32_SPEC_CTRL) {
-		enable_spec_ctrl(n.vcpu);
+		vcpu_enable_spec_ctrl(n.vcpu);
 		vcpu_set_msr(n.vcpu, MSR_IA32_SPEC_CTRL, 1);
 	}
-	expect_stage(&n, SYNC_IN_L1);
+	nested_expect_stage(&n, SYNC_IN_L1);
 
 	n.orders->l2_stays = true;
 	enter(&n, msr, write);
 	expect_handler(&n, write, MSR_BY_CPU, "no filter");
 
-	set_filter(&n, msr, filter_flag(write));
+	set_filter(&n, msr, msr_filter_flag(write));
 	expect_handler(&n, write, MSR_BY_USER, "denied");
 	expect_handler(&n, !write, MSR_BY_CPU, "the other access denied");
 
-	set_filter(&n, msr, filter_flag(!write));
+	set_filter(&n, msr, msr_filter_flag(!write));
 	expect_handler(&n, write, MSR_BY_CPU, "the other access denied");
 	expect_handler(&n, !write, MSR_BY_USER, "denied");
 
@@ -127,7 +109,7 @@ static void test_allowed(const struct l2_msr *msr, bool write)
 
 	create_vm(&n);
 	n.orders->l2_stays = true;
-	set_filter(&n, msr, filter_flag(write));
+	set_filter(&n, msr, msr_filter_flag(write));
 	enter(&n, msr, write);
 	expect_handler(&n, write, MSR_BY_USER, "denied before L2 is entered");
 	set_filter(&n, msr, 0);
@@ -144,7 +126,7 @@ static void test_not_passed_through(const struct l2_msr *msr, bool write)
 	n.orders->l2_stays = true;
 	enter(&n, msr, write);
 	expect_handler(&n, write, MSR_BY_KVM, "no filter");
-	set_filter(&n, msr, filter_flag(write));
+	set_filter(&n, msr, msr_filter_flag(write));
 	expect_handler(&n, write, MSR_BY_USER, "denied");
 	set_filter(&n, msr, 0);
 	expect_handler(&n, write, MSR_BY_KVM, "filter removed");
@@ -158,15 +140,15 @@ static void test_resumed(const struct l2_msr *msr, bool write)
 
 	create_vm(&n);
 	enter(&n, msr, write);
-	set_filter(&n, msr, filter_flag(write));
-	leave_l2(&n);
+	set_filter(&n, msr, msr_filter_flag(write));
+	nested_leave_l2(&n);
 	expect_handler_in_l1(&n, msr, write, MSR_BY_USER, "denied");
 	enter(&n, msr, write);
 	expect_handler(&n, write, MSR_BY_USER, "denied, L2 resumed");
 
 	enter(&n, msr, write);
 	set_filter(&n, msr, 0);
-	leave_l2(&n);
+	nested_leave_l2(&n);
 	expect_handler_in_l1(&n, msr, write, MSR_BY_CPU, "allowed");
 	enter(&n, msr, write);
 	expect_handler(&n, write, MSR_BY_CPU, "allowed, L2 resumed");
@@ -181,7 +163,7 @@ static void test_l1_afterwards(const struct l2_msr *msr, bool write)
 	create_vm(&n);
 	expect_handler_in_l1(&n, msr, write, MSR_BY_CPU, "no filter");
 	enter(&n, msr, write);
-	set_filter(&n, msr, filter_flag(write));
+	set_filter(&n, msr, msr_filter_flag(write));
 	expect_handler(&n, write, MSR_BY_USER, "denied");
 	expect_handler_in_l1(&n, msr, write, MSR_BY_USER, "denied");
 
@@ -206,7 +188,7 @@ static void test_other_l2(const struct l2_msr *msr, bool write)
 	}
 
 	enter(&n, msr, write);
-	set_filter(&n, msr, filter_flag(write));
+	set_filter(&n, msr, msr_filter_flag(write));
 	expect_handler(&n, write, MSR_BY_USER, "denied");
 	n.orders->l2 = 0;
 	enter(&n, msr, write);
@@ -220,9 +202,9 @@ static void test_other_l2(const struct l2_msr *msr, bool write)
 	expect_handler(&n, write, MSR_BY_CPU, "allowed while another L2 was active");
 
 	/* One L1 bitmap is not taken for the other. */
-	l1_intercept(&n, msr->index, write, true);
+	nested_l1_intercept(&n, msr->index, write, true);
 	enter(&n, msr, write);
-	set_filter(&n, msr, filter_flag(write));
+	set_filter(&n, msr, msr_filter_flag(write));
 	expect_handler(&n, write, MSR_BY_L1, "denied, and intercepted by L1");
 	n.orders->l2 = 0;
 	enter(&n, msr, write);
@@ -234,19 +216,19 @@ static void test_other_l2(const struct l2_msr *msr, bool write)
 /* What L1 intercepts remains L1's, whatever the filter says about it. */
 static void test_l1_intercepts(const struct l2_msr *msr, bool write)
 {
-	const u32 filters[] = { FILTER_RW, filter_flag(write),
-				filter_flag(!write), 0 };
+	const u32 filters[] = { FILTER_RW, msr_filter_flag(write),
+				msr_filter_flag(!write), 0 };
 	struct nested_vm n;
 	unsigned int i;
 
 	create_vm(&n);
-	l1_intercept(&n, msr->index, write, true);
+	nested_l1_intercept(&n, msr->index, write, true);
 	n.orders->l2_stays = true;
 	for (i = 0; i < ARRAY_SIZE(filters); i++) {
 		enter(&n, msr, !write);
 		set_filter(&n, msr, filters[i]);
 		expect_handler(&n, !write,
-			       filters[i] & filter_flag(!write) ? MSR_BY_USER :
+			       filters[i] & msr_filter_flag(!write) ? MSR_BY_USER :
 								  MSR_BY_CPU,
 			       "L1 intercepts the other access");
 		expect_handler(&n, write, MSR_BY_L1, "L1 intercepts the access");
@@ -269,7 +251,7 @@ static void test_l1_has_no_bitmap(const struct l2_msr *msr, bool write)
 
 	n.orders->l1_has_no_bitmap = true;
 	enter(&n, msr, write);
-	set_filter(&n, msr, filter_flag(write));
+	set_filter(&n, msr, msr_filter_flag(write));
 	expect_handler(&n, write, MSR_BY_L1, "denied, L1 has no bitmap");
 	enter(&n, msr, write);
 	set_filter(&n, msr, 0);
@@ -277,87 +259,47 @@ static void test_l1_has_no_bitmap(const struct l2_msr *msr, bool write)
 
 	/* A filter from when L1 had none must not be lost either. */
 	enter(&n, msr, write);
-	set_filter(&n, msr, filter_flag(write));
-	leave_l2(&n);
+	set_filter(&n, msr, msr_filter_flag(write));
+	nested_leave_l2(&n);
 	n.orders->l1_has_no_bitmap = false;
 	enter(&n, msr, write);
 	expect_handler(&n, write, MSR_BY_USER, "denied, L1 has a bitmap again");
 	kvm_vm_free(n.vm);
 }
 
-/* When userspace installs the filter that counts in the end */
-enum save_restore {
-	BEFORE_SAVE,
-	BEFORE_LOAD,
-	BEFORE_RUN,
-};
-
-/*
- * Replace the VM by a copy, with the filter for @flags of @msr.  As in a
- * migration, the filter is not part of the state: where it has been installed
- * before the state was saved, the copy has it from the beginning.
- */
-static void save_restore(struct nested_vm *n, const struct l2_msr *msr,
-			 u32 flags, enum save_restore when, bool has_evmcs)
-{
-	struct kvm_x86_state *state;
-
-	if (when == BEFORE_SAVE)
-		set_filter(n, msr, flags);
-	state = vcpu_save_state(n->vcpu);
-	kvm_vm_release(n->vm);
-
-	kvm_vm_restart(n->vm);
-	vm_enable_cap(n->vm, KVM_CAP_X86_USER_SPACE_MSR,
-		      KVM_MSR_EXIT_REASON_FILTER);
-	if (when == BEFORE_SAVE)
-		set_filter(n, msr, flags);
-	n->vcpu = vm_vcpu_recreate(n->vm, 0);
-	if (has_evmcs) {
-		vcpu_set_hv_cpuid(n->vcpu);
-		vcpu_enable_evmcs(n->vcpu);
-	}
-	if (when == BEFORE_LOAD)
-		set_filter(n, msr, flags);
-	vcpu_load_state(n->vcpu, state);
-	if (when == BEFORE_RUN)
-		set_filter(n, msr, flags);
-	kvm_x86_state_cleanup(state);
-}
-
+/* L2 is active, and is to go on in a copy of the VM. */
 static void __test_save_restore(struct nested_vm *n, const struct l2_msr *msr,
-				bool write, enum save_restore when,
-				bool has_evmcs)
+				bool write, enum nested_filter_time when)
 {
 	n->orders->l2_stays = true;
 	enter(n, msr, write);
 	expect_handler(n, write, MSR_BY_CPU, "no filter");
-	save_restore(n, msr, filter_flag(write), when, has_evmcs);
+	nested_save_restore(n, true, msr->index, msr_filter_flag(write), when);
 	expect_handler(n, write, MSR_BY_USER, "denied");
 	expect_handler(n, !write, MSR_BY_CPU, "the other access denied");
 
 	/* The copy is as good as the original. */
 	set_filter(n, msr, 0);
 	expect_handler(n, write, MSR_BY_CPU, "filter removed");
-	set_filter(n, msr, filter_flag(write));
+	set_filter(n, msr, msr_filter_flag(write));
 	expect_handler(n, write, MSR_BY_USER, "denied again");
 
 	/* And once more, with the filter gone */
-	save_restore(n, msr, 0, when, has_evmcs);
+	nested_save_restore(n, true, msr->index, 0, when);
 	expect_handler(n, write, MSR_BY_CPU, "restored with no filter");
-	leave_l2(n);
+	nested_leave_l2(n);
 	enter(n, msr, write);
 	expect_handler(n, write, MSR_BY_CPU, "restored with no filter, L2 resumed");
 	kvm_vm_free(n->vm);
 }
 
 static void test_save_restore(const struct l2_msr *msr, bool write,
-			      enum save_restore when)
+			      enum nested_filter_time when)
 {
 	struct nested_vm n;
 
 	create_vm(&n);
-	__test_save_restore(&n, msr, write, when, false);
+	__test_save_restore(&n, msr, write, when);
 }
 
 static void test_filter_before_save(const struct l2_msr *msr, bool write)
@@ -389,7 +331,7 @@ static void l1_evmcs_guest_code(struct vmx_pages *vmx,
 	evmcs_enable();
 	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
 	GUEST_ASSERT(load_evmcs(hv));
-	prepare_vmcs(vmx, l2_guest_code);
+	prepare_vmcs(vmx, guest_l2_code);
 	l2_rsp = vmreadz(GUEST_RSP);
 	current_evmcs->hv_enlightenments_control.msr_bitmap = 1;
 
@@ -401,20 +343,26 @@ static void l1_evmcs_guest_code(struct vmx_pages *vmx,
 		else
 			current_evmcs->hv_clean_fields &=
 				~HV_VMX_ENLIGHTENED_CLEAN_FIELD_MSR_BITMAP;
-		l1_enter_l2(l2_rsp, &launched);
+		guest_enter_l2(l2_rsp, &launched);
 	}
+}
+
+static void init_evmcs_vcpu(struct kvm_vcpu *vcpu)
+{
+	vcpu_set_hv_cpuid(vcpu);
+	vcpu_enable_evmcs(vcpu);
 }
 
 static void create_evmcs_vm(struct nested_vm *n)
 {
 	gva_t vmx[NR_L2S], hv;
 
-	create_nested_vm(n, l1_evmcs_guest_code, 1, vmx);
-	vcpu_set_hv_cpuid(n->vcpu);
-	vcpu_enable_evmcs(n->vcpu);
+	nested_vm_create_vmx(n, l1_evmcs_guest_code, 1, vmx);
+	n->init_vcpu = init_evmcs_vcpu;
+	n->init_vcpu(n->vcpu);
 	vcpu_alloc_hyperv_test_pages(n->vm, &hv);
 	vcpu_args_set(n->vcpu, 2, vmx[0], hv);
-	expect_stage(n, SYNC_IN_L1);
+	nested_expect_stage(n, SYNC_IN_L1);
 }
 
 static void test_evmcs_denied(const struct l2_msr *msr, bool write)
@@ -428,12 +376,12 @@ static void test_evmcs_denied(const struct l2_msr *msr, bool write)
 		n.orders->l2_stays = true;
 		enter(&n, msr, write);
 		expect_handler(&n, write, MSR_BY_CPU, "no filter");
-		set_filter(&n, msr, filter_flag(write));
+		set_filter(&n, msr, msr_filter_flag(write));
 		expect_handler(&n, write, MSR_BY_USER, "denied");
 		expect_handler(&n, !write, MSR_BY_CPU, "the other access denied");
 		set_filter(&n, msr, 0);
 		expect_handler(&n, write, MSR_BY_CPU, "filter removed");
-		leave_l2(&n);
+		nested_leave_l2(&n);
 	}
 	kvm_vm_free(n.vm);
 }
@@ -449,17 +397,17 @@ static void test_evmcs_resumed(const struct l2_msr *msr, bool write)
 	n.orders->l1_bitmap_is_clean = true;
 
 	enter(&n, msr, write);
-	set_filter(&n, msr, filter_flag(write));
-	leave_l2(&n);
+	set_filter(&n, msr, msr_filter_flag(write));
+	nested_leave_l2(&n);
 	enter(&n, msr, write);
 	expect_handler(&n, write, MSR_BY_USER, "denied while L2 was active");
 	enter(&n, msr, write);
 	set_filter(&n, msr, 0);
-	leave_l2(&n);
+	nested_leave_l2(&n);
 	enter(&n, msr, write);
 	expect_handler(&n, write, MSR_BY_CPU, "allowed while L2 was active");
 
-	set_filter(&n, msr, filter_flag(write));
+	set_filter(&n, msr, msr_filter_flag(write));
 	enter(&n, msr, write);
 	expect_handler(&n, write, MSR_BY_USER, "denied while L1 ran");
 	set_filter(&n, msr, 0);
@@ -469,12 +417,12 @@ static void test_evmcs_resumed(const struct l2_msr *msr, bool write)
 }
 
 static void test_evmcs_save_restore(const struct l2_msr *msr, bool write,
-				    enum save_restore when)
+				    enum nested_filter_time when)
 {
 	struct nested_vm n;
 
 	create_evmcs_vm(&n);
-	__test_save_restore(&n, msr, write, when, true);
+	__test_save_restore(&n, msr, write, when);
 }
 
 static void test_evmcs_before_save(const struct l2_msr *msr, bool write)
@@ -506,12 +454,12 @@ static unsigned int count_merges(struct nested_vm *n, const struct l2_msr *msr,
 	static bool by_l1;
 
 	for (i = 0; i < NR_ROUNDS; i++) {
-		l1_intercept(n, msr->index, write, !by_l1);
+		nested_l1_intercept(n, msr->index, write, !by_l1);
 		if (install)
 			set_filter(n, &lstar, FILTER_RW);
 
 		enter(n, msr, write);
-		outcome = access_in_l2(n);
+		outcome = nested_access_in_l2(n);
 		merged = by_l1 ? MSR_BY_CPU : MSR_BY_L1;
 		stale = by_l1 ? MSR_BY_KVM : MSR_BY_CPU;
 		TEST_ASSERT(outcome.handler == merged ||
@@ -551,30 +499,11 @@ static void test_merges(const struct l2_msr *msr, bool write)
 
 static unsigned int nr_failed;
 
-/* In a process of its own */
-static void run_one(void (*scenario)(const struct l2_msr *msr, bool write),
-		    const struct l2_msr *msr, bool write, const char *name)
-{
-	int status;
-	pid_t pid;
-
-	pid = fork();
-	TEST_ASSERT(pid >= 0, "fork() failed");
-	if (!pid) {
-		scenario(msr, write);
-		exit(0);
-	}
-	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid() failed");
-	printf("%ss of %s, %s: %s\n", write ? "write" : "read", msr->name, name,
-	       status ? "FAILED" : "ok");
-	nr_failed += !!status;
-}
-
 static void run_scenario(void (*scenario)(const struct l2_msr *msr, bool write),
 			 const struct l2_msr *msr, const char *name)
 {
-	run_one(scenario, msr, false, name);
-	run_one(scenario, msr, true, name);
+	nr_failed += nested_run_scenario(scenario, msr, false, name);
+	nr_failed += nested_run_scenario(scenario, msr, true, name);
 }
 
 static bool spec_ctrl_is_available(void)
@@ -583,8 +512,8 @@ static bool spec_ctrl_is_available(void)
 	struct kvm_vm *vm;
 	bool available;
 
-	vm = vm_create_with_one_vcpu(&vcpu, l1_guest_code);
-	available = enable_spec_ctrl(vcpu);
+	vm = vm_create_with_one_vcpu(&vcpu, NULL);
+	available = vcpu_enable_spec_ctrl(vcpu);
 	kvm_vm_free(vm);
 	return available;
 }
@@ -642,7 +571,8 @@ static void run_evmcs(void)
 		     "eVMCS, filter set before L2 is restored");
 	run_scenario(test_evmcs_before_run, gs_base,
 		     "eVMCS, filter set after L2 is restored");
-	run_one(test_merges, gs_base, false, "eVMCS, merges counted");
+	nr_failed += nested_run_scenario(test_merges, gs_base, false,
+					 "eVMCS, merges counted");
 }
 
 int main(int argc, char *argv[])

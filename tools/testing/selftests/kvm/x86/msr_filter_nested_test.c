@@ -32,8 +32,8 @@ static void create_vm(struct nested_vm *n)
 {
 	gva_t vmx[NR_L2S];
 
-	create_nested_vm(n, l1_guest_code, 1, vmx);
-	expect_stage(n, SYNC_IN_L1);
+	nested_vm_create_vmx(n, NULL, 1, vmx);
+	nested_expect_stage(n, SYNC_IN_L1);
 }
 
 static void expect_in_l2(struct nested_vm *n, const struct nested_msr *msr,
@@ -42,12 +42,12 @@ static void expect_in_l2(struct nested_vm *n, const struct nested_msr *msr,
 {
 	struct msr_outcome outcome;
 
-	enter_l2(n, msr->index, write, msr->value);
-	outcome = access_in_l2(n);
+	nested_enter_l2(n, msr->index, write, msr->value);
+	outcome = nested_access_in_l2(n);
 	if (expected == MSR_BY_KVM && msr->or_cpu &&
 	    outcome.handler == MSR_BY_CPU)
 		return;
-	assert_nested_outcome(&outcome, expected, msr->index, write, when);
+	nested_assert_outcome(&outcome, expected, msr->index, write, when);
 }
 
 /* One nested VM-Enter for each access */
@@ -66,7 +66,7 @@ static void check_all(struct nested_vm *n, const struct kvm_msr_filter *filter,
 			expected = MSR_BY_USER;
 		/* L1 comes first: it knows nothing of the filter. */
 		if (msr->index == l1_index &&
-		    (l1_flags & (write ? FILTER_W : FILTER_R)))
+		    (l1_flags & msr_filter_flag(write)))
 			expected = MSR_BY_L1;
 
 		expect_in_l2(n, msr, write, expected, when);
@@ -111,22 +111,22 @@ static void test_in_l1(struct nested_vm *n)
 static void test_l1_intercepts(struct nested_vm *n, bool write)
 {
 	struct kvm_msr_filter filter = FILTER(ONE(FILTER_RW, MSR_FS_BASE));
-	u32 l1_flags = write ? FILTER_W : FILTER_R;
+	u32 l1_flags = msr_filter_flag(write);
 
-	l1_intercept(n, MSR_FS_BASE, write, true);
+	nested_l1_intercept(n, MSR_FS_BASE, write, true);
 	check_all(n, NULL, MSR_FS_BASE, l1_flags,
 		  write ? "L1 intercepts writes" : "L1 intercepts reads");
 	vm_set_msr_filter(n->vm, &filter);
 	check_all(n, &filter, MSR_FS_BASE, l1_flags, "FS_BASE denied");
 	vm_set_msr_filter(n->vm, &msr_filter_none);
 	check_all(n, NULL, MSR_FS_BASE, l1_flags, "filter removed");
-	l1_intercept(n, MSR_FS_BASE, write, false);
+	nested_l1_intercept(n, MSR_FS_BASE, write, false);
 	check_all(n, NULL, 0, 0, "L1 intercepts nothing");
 
 	/* What has been passed through to L2 is not so for ever. */
-	l1_intercept(n, MSR_FS_BASE, write, true);
+	nested_l1_intercept(n, MSR_FS_BASE, write, true);
 	check_all(n, NULL, MSR_FS_BASE, l1_flags, "L1 intercepts again");
-	l1_intercept(n, MSR_FS_BASE, write, false);
+	nested_l1_intercept(n, MSR_FS_BASE, write, false);
 }
 
 /* Without a bitmap all accesses are L1's, also what was passed through. */
@@ -163,8 +163,8 @@ static void test_spec_ctrl(void)
 	struct nested_vm n;
 	gva_t vmx[NR_L2S];
 
-	create_nested_vm(&n, l1_guest_code, 1, vmx);
-	if (!enable_spec_ctrl(n.vcpu)) {
+	nested_vm_create_vmx(&n, NULL, 1, vmx);
+	if (!vcpu_enable_spec_ctrl(n.vcpu)) {
 		skip_by_name("SPEC_CTRL in L2: the CPU does not have it");
 		kvm_vm_free(n.vm);
 		return;
@@ -173,7 +173,7 @@ static void test_spec_ctrl(void)
 	/* KVM wants to pass it through from here on, but the filter denies it. */
 	vm_set_msr_filter(n.vm, &denied);
 	vcpu_set_msr(n.vcpu, MSR_IA32_SPEC_CTRL, 1);
-	expect_stage(&n, SYNC_IN_L1);
+	nested_expect_stage(&n, SYNC_IN_L1);
 	expect_in_l2(&n, &spec_ctrl, true, MSR_BY_USER, "SPEC_CTRL denied");
 	vm_set_msr_filter(n.vm, &allowed);
 	vm_set_msr_filter(n.vm, &denied);

@@ -274,6 +274,8 @@ int main(int argc, char *argv[])
 
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_USER_SPACE_MSR));
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_MSR_FILTER));
+	/* Which MSRs are passed through is known of VMX only. */
+	TEST_REQUIRE(this_cpu_has(X86_FEATURE_VMX));
 
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 	vm = vm_create(NR_VCPUS);

@@ -7,35 +7,28 @@
  * Each scenario runs in a process and a VM of its own, so that one that fails
  * does not keep the others from running.
  */
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "msr_filter.h"
+#include "msr_filter_nested.h"
 #include "hyperv.h"
 #include "svm_util.h"
-
-/* Stages that L1 and L2 report, next to those of msr_filter.h */
-#define SYNC_IN_L1	0x70
-#define SYNC_IN_L2	0x71
 
 /* Out of the way of what the VM's memory is allocated from */
 #define MSRPM_SLOT	10
 #define MSRPM_GPA	0xc0000000ul
 #define MSRPM_PAGES	2
 
-static const struct {
-	u32 index;
-	const char *name;
-} l2_msrs[] = {
-	{ MSR_FS_BASE, "FS_BASE" },
-	{ MSR_GS_BASE, "GS_BASE" },
-	{ MSR_KERNEL_GS_BASE, "KERNEL_GS_BASE" },
-	{ MSR_LSTAR, "LSTAR" },
-	{ MSR_STAR, "STAR" },
+static const struct l2_msr l2_msrs[] = {
+	{ MSR_FS_BASE, "FS_BASE", MSR_VALUE_WRITTEN },
+	{ MSR_GS_BASE, "GS_BASE", MSR_VALUE_WRITTEN },
+	{ MSR_KERNEL_GS_BASE, "KERNEL_GS_BASE", MSR_VALUE_WRITTEN },
+	{ MSR_LSTAR, "LSTAR", MSR_VALUE_WRITTEN },
+	{ MSR_STAR, "STAR", MSR_VALUE_WRITTEN },
 };
 
+static const struct l2_msr * const lstar = &l2_msrs[3];
+static const struct l2_msr * const star = &l2_msrs[4];
+
 /* What the host tells L1 and L2, and L1 the host */
-static struct guest_orders {
+static struct svm_orders {
 	/* L1 tells KVM whether its MSRPM has changed, as Hyper-V does. */
 	u64 l1_is_enlightened;
 	u64 l1_msrpm_changed;
@@ -49,18 +42,17 @@ static struct guest_orders {
 	u64 l2_leaves;
 	/* How many of L2's accesses L1 got to see; it skips them. */
 	u64 nr_by_l1;
-} guest_orders;
+} svm_orders;
 
-static struct kvm_vm *vm;
-static struct kvm_vcpu *vcpu;
-static struct guest_orders *orders;
+/* These are in the guest's memory, where the host can access them. */
+static struct svm_orders *orders;
 static u8 *l1_msrpm;
 
 static void l2_guest_code(void)
 {
 	for (;;) {
 		GUEST_SYNC(SYNC_IN_L2);
-		if (READ_ONCE(guest_orders.l2_leaves))
+		if (READ_ONCE(svm_orders.l2_leaves))
 			vmmcall();
 		else
 			guest_do_msr_work(&guest_msr_work[0]);
@@ -74,33 +66,33 @@ static void l1_guest_code(struct svm_test_data *svm)
 
 	generic_svm_setup(svm, l2_guest_code);
 	control->msrpm_base_pa = MSRPM_GPA;
-	if (READ_ONCE(guest_orders.l1_is_enlightened)) {
+	if (READ_ONCE(svm_orders.l1_is_enlightened)) {
 		wrmsr(HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID);
 		hve->hv_enlightenments_control.msr_bitmap = 1;
 	}
 
 	for (;;) {
 		GUEST_SYNC(SYNC_IN_L1);
-		if (READ_ONCE(guest_orders.l1_accesses)) {
+		if (READ_ONCE(svm_orders.l1_accesses)) {
 			guest_do_msr_work(&guest_msr_work[0]);
 			continue;
 		}
 
 		control->intercept |= BIT_ULL(INTERCEPT_MSR_PROT);
-		if (READ_ONCE(guest_orders.l1_ignores_msrs))
+		if (READ_ONCE(svm_orders.l1_ignores_msrs))
 			control->intercept &= ~BIT_ULL(INTERCEPT_MSR_PROT);
 		control->clean |= HV_VMCB_NESTED_ENLIGHTENMENTS;
-		if (READ_ONCE(guest_orders.l1_msrpm_changed))
+		if (READ_ONCE(svm_orders.l1_msrpm_changed))
 			control->clean &= ~HV_VMCB_NESTED_ENLIGHTENMENTS;
-		guest_orders.l1_msrpm_changed = false;
+		svm_orders.l1_msrpm_changed = false;
 
 		for (;;) {
 			run_guest(svm->vmcb, svm->vmcb_gpa);
 			if (control->exit_code != SVM_EXIT_MSR)
 				break;
-			guest_orders.nr_by_l1++;
+			svm_orders.nr_by_l1++;
 			svm->vmcb->save.rip += 2;	/* RDMSR or WRMSR */
-			if (READ_ONCE(guest_orders.l1_reports))
+			if (READ_ONCE(svm_orders.l1_reports))
 				GUEST_SYNC(SYNC_IN_L1);
 		}
 		GUEST_ASSERT_EQ(control->exit_code, SVM_EXIT_VMMCALL);
@@ -108,232 +100,200 @@ static void l1_guest_code(struct svm_test_data *svm)
 	}
 }
 
-static void expect_stage(u64 expected)
+static void add_l1_msrpm(struct nested_vm *n)
 {
-	u64 nr_user = 0, stage;
-	u32 reason = 0;
-
-	stage = vcpu_run_msr_work(vcpu, vcpu_msr_work(vcpu, 0), 0, &nr_user,
-				  &reason);
-	TEST_ASSERT(stage == expected && !nr_user,
-		    "Stage 0x%lx after %lu exits to userspace, expected 0x%lx after none",
-		    stage, nr_user, expected);
-}
-
-static void add_l1_msrpm(void)
-{
-	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, MSRPM_GPA,
+	vm_userspace_mem_region_add(n->vm, VM_MEM_SRC_ANONYMOUS, MSRPM_GPA,
 				    MSRPM_SLOT, MSRPM_PAGES, 0);
-	l1_msrpm = addr_gpa2hva(vm, MSRPM_GPA);
+	l1_msrpm = addr_gpa2hva(n->vm, MSRPM_GPA);
 }
 
 /* L2 has been entered, and is about to do as it is told. */
-static void create_vm(bool enlightened)
+static void create_vm(struct nested_vm *n, bool enlightened)
 {
 	gva_t svm;
 
-	vm = vm_create_with_one_vcpu(&vcpu, l1_guest_code);
-	vm_init_msr_test(vm);
-	vm_enable_cap(vm, KVM_CAP_X86_USER_SPACE_MSR,
-		      KVM_MSR_EXIT_REASON_FILTER);
-	orders = addr_gva2hva(vm, (gva_t)&guest_orders);
-	add_l1_msrpm();
-	vcpu_alloc_svm(vm, &svm);
-	vcpu_args_set(vcpu, 1, svm);
+	nested_vm_create(n, l1_guest_code);
+	orders = addr_gva2hva(n->vm, (gva_t)&svm_orders);
+	add_l1_msrpm(n);
+	vcpu_alloc_svm(n->vm, &svm);
+	vcpu_args_set(n->vcpu, 1, svm);
 	orders->l1_is_enlightened = enlightened;
-	if (enlightened)
-		vcpu_set_hv_cpuid(vcpu);
+	if (enlightened) {
+		n->init_vcpu = vcpu_set_hv_cpuid;
+		n->init_vcpu(n->vcpu);
+	}
 
-	expect_stage(SYNC_IN_L1);
-	expect_stage(SYNC_IN_L2);
+	nested_expect_stage(n, SYNC_IN_L1);
+	nested_expect_stage(n, SYNC_IN_L2);
 }
 
-/* Deny @flags of an MSR and nothing else; no flags are for no filter. */
-static void set_filter(u32 index, u32 flags)
+/* Deny @flags of @msr and nothing else; no flags are for no filter. */
+static void set_filter(struct nested_vm *n, const struct l2_msr *msr, u32 flags)
 {
-	u8 deny = 0;
-	struct kvm_msr_filter filter = {
-		.ranges = { MSR_RANGE(flags, index, 1, &deny) },
-	};
-
-	vm_set_msr_filter(vm, flags ? &filter : &msr_filter_none);
+	vm_deny_msr(n->vm, msr->index, flags);
 }
 
-static void l1_intercept(u32 index, bool write)
+static void l1_intercept(const struct l2_msr *msr, bool write)
 {
-	u32 bit = 0x4000 + (index & 0x1fff) * 2 + write;
+	u32 bit = 0x4000 + (msr->index & 0x1fff) * 2 + write;
 
 	l1_msrpm[bit / 8] |= 1 << (bit % 8);
 	orders->l1_msrpm_changed = true;
 }
 
 /* By L2, which is active, or by L1; whoever it is will be as before. */
-static void expect(u32 index, bool write, enum msr_handler expected,
-		   const char *when)
+static void expect(struct nested_vm *n, const struct l2_msr *msr, bool write,
+		   enum msr_handler expected, const char *when)
 {
 	struct msr_outcome outcome;
 
 	orders->nr_by_l1 = 0;
-	outcome = vcpu_access_msr(vcpu, 0, index, write, MSR_VALUE_WRITTEN, -1);
+	outcome = vcpu_access_msr(n->vcpu, 0, msr->index, write, msr->value, -1);
 	if (orders->nr_by_l1) {
 		TEST_ASSERT(orders->nr_by_l1 == MSR_NR_ACCESSES + 1 &&
 			    outcome.handler == MSR_BY_KVM,
 			    "%s: L1 got %lu of %u accesses to MSR 0x%x", when,
-			    orders->nr_by_l1, MSR_NR_ACCESSES + 1, index);
+			    orders->nr_by_l1, MSR_NR_ACCESSES + 1, msr->index);
 		outcome.handler = MSR_BY_L1;
 	}
-	assert_msr_handler(&outcome, expected, index, write, when);
-	if (expected == MSR_BY_USER)
-		TEST_ASSERT(outcome.reason == KVM_MSR_EXIT_REASON_FILTER &&
-			    (write || outcome.read == MSR_VALUE_FROM_USER),
-			    "%s: exit for reason %u, read 0x%lx", when,
-			    outcome.reason, outcome.read);
+	nested_assert_outcome(&outcome, expected, msr->index, write, when);
 
-	expect_stage(orders->l1_accesses ? SYNC_IN_L1 : SYNC_IN_L2);
+	nested_expect_stage(n, orders->l1_accesses ? SYNC_IN_L1 : SYNC_IN_L2);
 }
 
 /* L2 exits to L1, which obeys the filter, too, and then resumes L2. */
-static void resume_l2(u32 index, bool write, enum msr_handler expected)
+static void resume_l2(struct nested_vm *n, const struct l2_msr *msr, bool write,
+		      enum msr_handler expected)
 {
 	orders->l2_leaves = true;
-	expect_stage(SYNC_IN_L1);
+	nested_expect_stage(n, SYNC_IN_L1);
 	orders->l2_leaves = false;
 
 	orders->l1_accesses = true;
-	expect(index, write, expected, "L1");
+	expect(n, msr, write, expected, "L1");
 	orders->l1_accesses = false;
-	expect_stage(SYNC_IN_L2);
+	nested_expect_stage(n, SYNC_IN_L2);
 }
 
-static void test_filter(u32 index, bool write)
+static void test_filter(struct nested_vm *n, const struct l2_msr *msr,
+			bool write)
 {
-	u32 flag = write ? FILTER_W : FILTER_R;
+	u32 flag = msr_filter_flag(write);
 
-	expect(index, write, MSR_BY_CPU, "no filter");
-	set_filter(index, flag);
-	expect(index, write, MSR_BY_USER, "denied");
-	expect(index, !write, MSR_BY_CPU, "the other access denied");
-	set_filter(index, flag ^ FILTER_RW);
-	expect(index, write, MSR_BY_CPU, "the other access denied");
-	expect(index, !write, MSR_BY_USER, "denied");
-	set_filter(index, 0);
-	expect(index, write, MSR_BY_CPU, "filter removed");
+	expect(n, msr, write, MSR_BY_CPU, "no filter");
+	set_filter(n, msr, flag);
+	expect(n, msr, write, MSR_BY_USER, "denied");
+	expect(n, msr, !write, MSR_BY_CPU, "the other access denied");
+	set_filter(n, msr, flag ^ FILTER_RW);
+	expect(n, msr, write, MSR_BY_CPU, "the other access denied");
+	expect(n, msr, !write, MSR_BY_USER, "denied");
+	set_filter(n, msr, 0);
+	expect(n, msr, write, MSR_BY_CPU, "filter removed");
 }
 
 /* L1 resumes L2 before L2 has accessed the MSR. */
-static void test_resumed(u32 index, bool write)
+static void test_resumed(struct nested_vm *n, const struct l2_msr *msr,
+			 bool write)
 {
-	set_filter(index, write ? FILTER_W : FILTER_R);
-	resume_l2(index, write, MSR_BY_USER);
-	expect(index, write, MSR_BY_USER, "denied, L2 resumed");
-	set_filter(index, 0);
-	resume_l2(index, write, MSR_BY_CPU);
-	expect(index, write, MSR_BY_CPU, "filter removed, L2 resumed");
+	set_filter(n, msr, msr_filter_flag(write));
+	resume_l2(n, msr, write, MSR_BY_USER);
+	expect(n, msr, write, MSR_BY_USER, "denied, L2 resumed");
+	set_filter(n, msr, 0);
+	resume_l2(n, msr, write, MSR_BY_CPU);
+	expect(n, msr, write, MSR_BY_CPU, "filter removed, L2 resumed");
 }
 
-static void test_l1_intercepts(u32 index, bool write)
+static void test_l1_intercepts(struct nested_vm *n, const struct l2_msr *msr,
+			       bool write)
 {
-	u32 other = index == MSR_STAR ? MSR_LSTAR : MSR_STAR;
+	const struct l2_msr *other = msr == star ? lstar : star;
 
-	l1_intercept(index, write);
-	resume_l2(index, write, MSR_BY_CPU);
-	expect(index, write, MSR_BY_L1, "L1 intercepts");
-	expect(index, !write, MSR_BY_CPU, "L1 intercepts the other access");
-	set_filter(index, FILTER_RW);
-	expect(index, write, MSR_BY_L1, "L1 intercepts, denied");
-	expect(index, !write, MSR_BY_USER, "L1 intercepts the other access");
-	set_filter(other, FILTER_RW);
-	expect(other, write, MSR_BY_USER, "another MSR denied");
-	expect(index, write, MSR_BY_L1, "L1 intercepts, another MSR denied");
-	set_filter(index, 0);
-	expect(index, write, MSR_BY_L1, "L1 intercepts, filter removed");
+	l1_intercept(msr, write);
+	resume_l2(n, msr, write, MSR_BY_CPU);
+	expect(n, msr, write, MSR_BY_L1, "L1 intercepts");
+	expect(n, msr, !write, MSR_BY_CPU, "L1 intercepts the other access");
+	set_filter(n, msr, FILTER_RW);
+	expect(n, msr, write, MSR_BY_L1, "L1 intercepts, denied");
+	expect(n, msr, !write, MSR_BY_USER, "L1 intercepts the other access");
+	set_filter(n, other, FILTER_RW);
+	expect(n, other, write, MSR_BY_USER, "another MSR denied");
+	expect(n, msr, write, MSR_BY_L1, "L1 intercepts, another MSR denied");
+	set_filter(n, msr, 0);
+	expect(n, msr, write, MSR_BY_L1, "L1 intercepts, filter removed");
 }
 
-static void test_l1_ignores_msrs(u32 index, bool write)
+static void test_l1_ignores_msrs(struct nested_vm *n, const struct l2_msr *msr,
+				 bool write)
 {
-	l1_intercept(index, write);
-	resume_l2(index, write, MSR_BY_CPU);
-	expect(index, write, MSR_BY_L1, "L1 intercepts");
+	l1_intercept(msr, write);
+	resume_l2(n, msr, write, MSR_BY_CPU);
+	expect(n, msr, write, MSR_BY_L1, "L1 intercepts");
 
 	orders->l1_ignores_msrs = true;
-	resume_l2(index, write, MSR_BY_CPU);
-	test_filter(index, write);
+	resume_l2(n, msr, write, MSR_BY_CPU);
+	test_filter(n, msr, write);
 	orders->l1_ignores_msrs = false;
-	resume_l2(index, write, MSR_BY_CPU);
-	expect(index, write, MSR_BY_L1, "L1 intercepts again");
+	resume_l2(n, msr, write, MSR_BY_CPU);
+	expect(n, msr, write, MSR_BY_L1, "L1 intercepts again");
 }
 
 /* KVM can't read L1's MSRPM: L1 gets all accesses, whatever the filter says. */
-static void test_l1_msrpm_is_gone(u32 index, bool write)
+static void test_l1_msrpm_is_gone(struct nested_vm *n, const struct l2_msr *msr,
+				  bool write)
 {
-	struct guest_msr_work *work = vcpu_msr_work(vcpu, 0);
-
-	work->index = index;
-	work->write = write;
+	n->work->index = msr->index;
+	n->work->write = write;
 	orders->l1_reports = true;
-	vm_mem_region_delete(vm, MSRPM_SLOT);
-	set_filter(index, FILTER_RW);
-	expect_stage(SYNC_IN_L1);
+	vm_mem_region_delete(n->vm, MSRPM_SLOT);
+	set_filter(n, msr, FILTER_RW);
+	nested_expect_stage(n, SYNC_IN_L1);
 	TEST_ASSERT_EQ(orders->nr_by_l1, 1);
 
 	/* L1 has its MSRPM again, and resumes L2 after that first access. */
-	add_l1_msrpm();
-	set_filter(index, 0);
-	expect_stage(SYNC_ACCESSED_ONCE);
-	expect_stage(SYNC_ACCESSED_ALL);
-	expect_stage(SYNC_IN_L2);
-	test_filter(index, write);
+	add_l1_msrpm(n);
+	set_filter(n, msr, 0);
+	nested_expect_stage(n, SYNC_ACCESSED_ONCE);
+	nested_expect_stage(n, SYNC_ACCESSED_ALL);
+	nested_expect_stage(n, SYNC_IN_L2);
+	test_filter(n, msr, write);
 }
 
-/* Restore L2 where it is, or in a copy of the VM; filter before or after. */
-static void save_restore(u32 index, u32 flags, bool copy, bool after)
+/* Restore L2 where it is, or in a copy of the VM. */
+static void __test_restored(struct nested_vm *n, const struct l2_msr *msr,
+			    bool write, bool copy)
 {
-	struct kvm_x86_state *state = vcpu_save_state(vcpu);
+	static const enum nested_filter_time times[] = {
+		BEFORE_LOAD, BEFORE_RUN,
+	};
+	unsigned int i;
 
-	if (copy) {
-		kvm_vm_release(vm);
-		kvm_vm_restart(vm);
-		vm_enable_cap(vm, KVM_CAP_X86_USER_SPACE_MSR,
-			      KVM_MSR_EXIT_REASON_FILTER);
-		vcpu = vm_vcpu_recreate(vm, 0);
-		if (orders->l1_is_enlightened)
-			vcpu_set_hv_cpuid(vcpu);
-	}
-	if (!after)
-		set_filter(index, flags);
-	vcpu_load_state(vcpu, state);
-	if (after)
-		set_filter(index, flags);
-	kvm_x86_state_cleanup(state);
-}
-
-static void __test_restored(u32 index, bool write, bool copy)
-{
-	int after;
-
-	for (after = 0; after < 2; after++) {
-		expect(index, write, MSR_BY_CPU, "no filter");
-		save_restore(index, write ? FILTER_W : FILTER_R, copy, after);
-		expect(index, write, MSR_BY_USER, "restored, denied");
-		expect(index, !write, MSR_BY_CPU, "restored, the other access denied");
-		save_restore(index, 0, copy, after);
-		expect(index, write, MSR_BY_CPU, "restored, filter removed");
-		test_resumed(index, write);
+	for (i = 0; i < ARRAY_SIZE(times); i++) {
+		expect(n, msr, write, MSR_BY_CPU, "no filter");
+		nested_save_restore(n, copy, msr->index, msr_filter_flag(write),
+				    times[i]);
+		expect(n, msr, write, MSR_BY_USER, "restored, denied");
+		expect(n, msr, !write, MSR_BY_CPU,
+		       "restored, the other access denied");
+		nested_save_restore(n, copy, msr->index, 0, times[i]);
+		expect(n, msr, write, MSR_BY_CPU, "restored, filter removed");
+		test_resumed(n, msr, write);
 	}
 }
 
-static void test_restored(u32 index, bool write)
+static void test_restored(struct nested_vm *n, const struct l2_msr *msr,
+			  bool write)
 {
-	__test_restored(index, write, false);
+	__test_restored(n, msr, write, false);
 }
 
-static void test_copied(u32 index, bool write)
+static void test_copied(struct nested_vm *n, const struct l2_msr *msr,
+			bool write)
 {
-	__test_restored(index, write, true);
+	__test_restored(n, msr, write, true);
 }
 
-static const struct {
-	void (*run)(u32 index, bool write);
+static const struct scenario {
+	void (*run)(struct nested_vm *n, const struct l2_msr *msr, bool write);
 	const char *name;
 } scenarios[] = {
 	{ test_filter, "denied while L2 is active" },
@@ -345,38 +305,36 @@ static const struct {
 	{ test_copied, "L2 restored in a copy of the VM" },
 };
 
-/* Returns whether it has failed. */
-static bool run_scenario(unsigned int s, unsigned int msr, bool write,
-			 bool enlightened)
-{
-	int status;
-	pid_t pid;
+/* What is run, for run_scenario(), and whether L1 is enlightened */
+static const struct scenario *scenario;
+static bool l1_is_enlightened;
 
-	pid = fork();
-	TEST_ASSERT(pid >= 0, "fork() failed");
-	if (!pid) {
-		create_vm(enlightened);
-		scenarios[s].run(l2_msrs[msr].index, write);
-		kvm_vm_free(vm);
-		exit(0);
-	}
-	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid() failed");
-	printf("%ss of %s, %s%s: %s\n", write ? "write" : "read",
-	       l2_msrs[msr].name, enlightened ? "enlightened, " : "",
-	       scenarios[s].name, status ? "FAILED" : "ok");
-	return status;
+static void run_scenario(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+
+	create_vm(&n, l1_is_enlightened);
+	scenario->run(&n, msr, write);
+	kvm_vm_free(n.vm);
 }
 
 static unsigned int run_scenarios(bool enlightened)
 {
 	unsigned int s, msr, nr_failed = 0;
+	char name[64];
 	int write;
 
-	for (s = 0; s < ARRAY_SIZE(scenarios); s++)
+	l1_is_enlightened = enlightened;
+	for (s = 0; s < ARRAY_SIZE(scenarios); s++) {
+		scenario = &scenarios[s];
+		snprintf(name, sizeof(name), "%s%s",
+			 enlightened ? "enlightened, " : "", scenario->name);
 		for (msr = 0; msr < ARRAY_SIZE(l2_msrs); msr++)
 			for (write = 0; write < 2; write++)
-				nr_failed += run_scenario(s, msr, write,
-							  enlightened);
+				nr_failed += nested_run_scenario(run_scenario,
+								 &l2_msrs[msr],
+								 write, name);
+	}
 	return nr_failed;
 }
 

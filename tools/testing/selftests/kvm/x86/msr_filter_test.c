@@ -391,7 +391,7 @@ static void test_msrs_in_turn(const struct test_vm *t, bool cstate_only)
 			continue;
 
 		filter.filter.ranges[0] = (struct kvm_msr_filter_range)
-			ONE(i % 2 ? FILTER_W : FILTER_R, msr->index, deny);
+			ONE(msr_filter_flag(i % 2), msr->index, deny);
 		snprintf(name, sizeof(name), "%s of %s denied",
 			 i % 2 ? "writes" : "reads", msr->name);
 		vm_set_msr_filter(t->vm, &filter.filter);
@@ -433,7 +433,7 @@ static void test_all_filters(void)
 	t.has_pred_cmd = kvm_cpu_has(X86_FEATURE_SPEC_CTRL);
 	if (!t.has_pred_cmd)
 		skip_by_name("PRED_CMD: the CPU does not have it");
-	t.has_spec_ctrl = enable_spec_ctrl(t.vcpu);
+	t.has_spec_ctrl = vcpu_enable_spec_ctrl(t.vcpu);
 	if (!t.has_spec_ctrl)
 		skip_by_name("SPEC_CTRL: the CPU does not have it");
 	/* See test_spec_ctrl() for what holds before the first such write. */
@@ -506,15 +506,6 @@ static void test_exit_reasons(void)
 	kvm_vm_free(t.vm);
 }
 
-static void set_filter_for(struct kvm_vm *vm, u32 index, u32 flags)
-{
-	struct kvm_msr_filter filter = {
-		.ranges = { ONE(flags, index, deny) },
-	};
-
-	vm_set_msr_filter(vm, flags ? &filter : &msr_filter_none);
-}
-
 static void expect_handlers(struct kvm_vcpu *vcpu, u32 index, u64 value,
 			    enum msr_handler reader, enum msr_handler writer,
 			    const char *when)
@@ -541,23 +532,23 @@ static void test_spec_ctrl_first_write(struct kvm_vcpu *vcpu)
 
 	expect_handlers(vcpu, msr, 0, MSR_BY_KVM, MSR_BY_KVM,
 			"SPEC_CTRL not used yet");
-	set_filter_for(vcpu->vm, msr, FILTER_W);
+	vm_deny_msr(vcpu->vm, msr, FILTER_W);
 	expect_handlers(vcpu, msr, 1, MSR_BY_KVM, MSR_BY_USER,
 			"SPEC_CTRL not used yet, writes denied");
-	set_filter_for(vcpu->vm, msr, 0);
+	vm_deny_msr(vcpu->vm, msr, 0);
 	expect_handlers(vcpu, msr, 0, MSR_BY_KVM, MSR_BY_KVM,
 			"SPEC_CTRL not used yet, filter removed");
 
 	/* From the guest's first write on, reads are left to the filter. */
-	set_filter_for(vcpu->vm, msr, FILTER_R);
+	vm_deny_msr(vcpu->vm, msr, FILTER_R);
 	vcpu_expect_msr_handler(vcpu, 0, msr, true, 1, MSR_BY_CPU,
 				"SPEC_CTRL used, reads denied");
 	expect_handlers(vcpu, msr, 1, MSR_BY_USER, MSR_BY_CPU,
 			"SPEC_CTRL used, reads denied");
-	set_filter_for(vcpu->vm, msr, FILTER_W);
+	vm_deny_msr(vcpu->vm, msr, FILTER_W);
 	expect_handlers(vcpu, msr, 1, MSR_BY_CPU, MSR_BY_USER,
 			"SPEC_CTRL used, writes denied");
-	set_filter_for(vcpu->vm, msr, 0);
+	vm_deny_msr(vcpu->vm, msr, 0);
 	expect_handlers(vcpu, msr, 1, MSR_BY_CPU, MSR_BY_CPU,
 			"SPEC_CTRL used, filter removed");
 }
@@ -572,7 +563,7 @@ static void test_spec_ctrl(void)
 
 	create_vm(&t);
 	add_vcpu(&t, guest_code);
-	has_spec_ctrl = enable_spec_ctrl(t.vcpu);
+	has_spec_ctrl = vcpu_enable_spec_ctrl(t.vcpu);
 	if (has_spec_ctrl)
 		test_spec_ctrl_first_write(t.vcpu);
 	else
@@ -583,13 +574,13 @@ static void test_spec_ctrl(void)
 
 	/* Userspace's first write, e.g. for a VM that has been migrated */
 	create_vm(&t);
-	set_filter_for(t.vm, msr, FILTER_RW);
+	vm_deny_msr(t.vm, msr, FILTER_RW);
 	add_vcpu(&t, guest_code);
-	enable_spec_ctrl(t.vcpu);
+	vcpu_enable_spec_ctrl(t.vcpu);
 	vcpu_set_msr(t.vcpu, msr, 1);
 	expect_handlers(t.vcpu, msr, 1, MSR_BY_USER, MSR_BY_USER,
 			"SPEC_CTRL set by userspace, denied");
-	set_filter_for(t.vm, msr, 0);
+	vm_deny_msr(t.vm, msr, 0);
 	expect_handlers(t.vcpu, msr, 1, MSR_BY_CPU, MSR_BY_CPU,
 			"SPEC_CTRL set by userspace, filter removed");
 	kvm_vm_free(t.vm);
@@ -603,7 +594,7 @@ static void test_cpuid(void)
 	};
 
 	create_vm(&t);
-	set_filter_for(t.vm, MSR_GS_BASE, FILTER_RW);
+	vm_deny_msr(t.vm, MSR_GS_BASE, FILTER_RW);
 	add_vcpu(&t, guest_code);
 	vcpu_clear_cpuid_feature(t.vcpu, X86_FEATURE_X2APIC);
 	expect_handlers(t.vcpu, MSR_GS_BASE, 0, MSR_BY_USER, MSR_BY_USER,
@@ -612,11 +603,11 @@ static void test_cpuid(void)
 	vcpu_clear_cpuid_feature(t.vcpu, X86_FEATURE_X2APIC);
 	expect_handlers(t.vcpu, MSR_GS_BASE, 0, MSR_BY_USER, MSR_BY_USER,
 			"denied, CPUID set again");
-	set_filter_for(t.vm, MSR_GS_BASE, FILTER_R);
+	vm_deny_msr(t.vm, MSR_GS_BASE, FILTER_R);
 	vcpu_clear_cpuid_feature(t.vcpu, X86_FEATURE_X2APIC);
 	expect_handlers(t.vcpu, MSR_GS_BASE, 0, MSR_BY_USER, MSR_BY_CPU,
 			"reads denied, CPUID set again");
-	set_filter_for(t.vm, MSR_GS_BASE, 0);
+	vm_deny_msr(t.vm, MSR_GS_BASE, 0);
 	vcpu_clear_cpuid_feature(t.vcpu, X86_FEATURE_X2APIC);
 	expect_handlers(t.vcpu, MSR_GS_BASE, 0, MSR_BY_CPU, MSR_BY_CPU,
 			"filter removed, CPUID set again");
@@ -701,6 +692,8 @@ int main(int argc, char *argv[])
 {
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_USER_SPACE_MSR));
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_MSR_FILTER));
+	/* Which MSRs are passed through is known of VMX only. */
+	TEST_REQUIRE(this_cpu_has(X86_FEATURE_VMX));
 
 	/* Line by line, should the test hang. */
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
