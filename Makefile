@@ -8,7 +8,7 @@ VMX ?= auto
 KSRC ?=
 V ?= 0
 JOBS ?= $(shell nproc)
-export KSRC VMX V CACHE MIRROR PIN JOBS FAULTS TESTS FRESH BOOT_LIMIT BOOT_STALL QEMU_ACCEL
+export KSRC KCONFIG TREE VMX V CACHE MIRROR PIN JOBS FAULTS TESTS FRESH BOOT_LIMIT BOOT_STALL QEMU_ACCEL
 
 RIG := tools/rig
 STEPS := $(RIG)/steps
@@ -31,7 +31,7 @@ rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KS
 	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)"
 
 .PHONY: help run kselftest faults test test-all lint check tree apply patches mbox \
-	readme setup clean distclean
+	releases readme setup clean distclean
 
 help:
 	@echo 'KVM on VMX: skip filter updates for MSRs that KVM intercepts already'
@@ -49,13 +49,17 @@ help:
 	@echo '  make tree      only the source, with the series: build/BASE/src'
 	@echo '  make patches   write the files that the series adds into patches/'
 	@echo '  make mbox      each series as one mbox: build/SERIES.mbox'
-	@echo '  make readme    put the results of all kernels into README'
+	@echo '  make releases  put what "make tree", "make check" and "make run" have found,'
+	@echo '                 on BASE or KSRC, into the table of all trees'
+	@echo '  make readme    put the results of all kernels, and that table, into README'
 	@echo '  make setup     install what all of this needs'
 	@echo '  make clean     remove what was built, not the sources'
 	@echo '  make distclean remove build/'
 	@echo
 	@echo '  BASE=$(BASE)      the kernel: $(BASES)'
 	@echo '  KSRC=DIR       or a kernel tree of yours; it is not modified'
+	@echo '  TREE=NAME      whose tree KSRC is, for "make releases"'
+	@echo '  KCONFIG=FILE   a .config for the builds of "make check", not the rig'\''s'
 	@echo '  VMX=auto       bochs (emulated), kvm (real), or auto'
 	@echo '  V=0            1: all that is run, and what it prints'
 	@echo '  CACHE=DIR      for downloads (~/.cache/kvm-msr-filter)'
@@ -107,6 +111,9 @@ mbox:
 
 patches:
 	@$(STEPS)/generate
+
+releases:
+	@$(RIGLIB) releases $(NAME)
 
 readme:
 	@$(RIGLIB) readme

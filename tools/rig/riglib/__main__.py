@@ -17,7 +17,10 @@
 	stages test|test-all KERNEL...
 				the long targets
 	count TAP...		the sum of some TAP files
-	readme			all results into README
+	readme			all results into README, and those of other trees
+	releases NAME		build/NAME's into the table patches/releases (TREE= says
+				whose tree it is)
+	check-releases FOLDER	what of that table does not hold any more
 	record OUT FOLDER	keep what the boots said, for tests/test_judge.py
 	lint			what is wrong with the tables
 
@@ -30,7 +33,8 @@ import signal
 import sys
 from pathlib import Path
 
-from . import boot, children, faults, judge, machines, pack, plan, record, results, stages, tables
+from . import (boot, children, faults, judge, machines, pack, plan, record, releases,
+               results, stages, tables)
 from .errors import Wrong
 from .views import readme, tap, text
 
@@ -168,10 +172,18 @@ def build_fault(folder, name, *make):
         raise Wrong(f"fault {name} does not build: {left_out[0][1]}")
 
 
-def lint():
-    wrong = list(tables.lint())
+def say(wrong):
     print("\n".join(wrong), end="\n" if wrong else "")
     return 1 if wrong else 0
+
+
+def lint():
+    releases.read()
+    return say(list(tables.lint()))
+
+
+def check_releases(folder):
+    return say(list(releases.check(folder)))
 
 
 COMMANDS = {
@@ -179,7 +191,8 @@ COMMANDS = {
     "faults": run_faults, "judge": judge_again, "build-faults": build_faults,
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
     "count": stages.count_files, "readme": readme.update,
-    "lint": lint, "record": record.record,
+    "lint": lint, "record": record.record, "releases": releases.record,
+    "check-releases": check_releases,
 }
 
 

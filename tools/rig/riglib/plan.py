@@ -176,16 +176,16 @@ def has_bug(row, plan):
 def expected_here(row, tree, lenient):
     """Whether this kernel has the test, or is to borrow it.
 
-    What the series adds has to be there, whatever the source says; of a tree of the
-    user's it may leave something out.
+    What the series adds has to be there, whatever the source says, its selftests
+    built in this kernel or in another; of a tree of the user's it may leave the KUnit
+    tests out.
     """
     source = row["from"]
-    if source == "rig" or source in ("series", "kunit") and not lenient:
+    if source in ("rig", "series") or source == "kunit" and not lenient:
         return True
     if source == "kunit":
         return tree.has_kunit()
-    has = tree.has_selftest(row["name"])
-    return has if source in ("own", "series") else not has
+    return tree.has_selftest(row["name"]) == (source == "own")
 
 
 def program_file(row, tree):
@@ -194,7 +194,7 @@ def program_file(row, tree):
         return tree.folder / "rig" / name
     if source == "kunit":
         return tree.folder / "variants" / "patched" / f"{name}.ko"
-    if source in ("own", "series"):
+    if source == "own":
         return tree.folder / "tests" / name
     return tree.folder / f"tests-{source}" / name
 
@@ -322,8 +322,9 @@ def plan_faults(folder, machine, names):
 
 
 def suite_programs(folder):
-    """KVM's own selftests by the suite's own list; and of a newer suite, where one
-    is borrowed, those that the kernel's own has not: (name, source, file)."""
+    """KVM's own selftests by the suite's own list, what the series adds, be it built
+    in another kernel; and of a newer suite, where one is borrowed, those that the
+    kernel's own has not: (name, source, file)."""
     def names(suite):
         return (suite / "emitted").read_text().split()
 
@@ -332,6 +333,9 @@ def suite_programs(folder):
         raise Wrong(f"{folder}/suite/emitted: KVM's suite lists no test at all")
     for name in own:
         yield name, "own", folder / "suite" / name
+    for path in sorted((folder / "tests-series").glob("msr_filter*_test")):
+        if path.name not in own:
+            yield path.name, "series", path
     for suite in sorted(folder.glob("suite-*")):
         source = suite.name[len("suite-"):]
         for name in names(suite):

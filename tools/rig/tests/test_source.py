@@ -281,7 +281,7 @@ class Source(unittest.TestCase):
         tree, root = self.top / "tree/linux-source", self.top / "root"
         for file, text in (("MAINTAINERS", ""), ("Makefile", "VERSION = 7\n"),
                            ("arch/x86/kvm/vmx/vmx.c", f"{vmx}\n"),
-                           ("arch/x86/kvm/vmx/vmx.h", ""),
+                           ("arch/x86/kvm/vmx/vmx.h", ""), ("arch/x86/kvm/msrs.c", ""),
                            ("arch/x86/kvm/vmx/nested.h", "")):
             (tree / file).parent.mkdir(parents=True, exist_ok=True)
             (tree / file).write_text(text)

@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from .. import judge, results as res, tables
+from .. import judge, releases, results as res, tables
 from ..errors import Wrong
 from . import text
 
@@ -14,6 +14,8 @@ TESTS = ('What "make test-all" prints: unpatched>patched where the two differ',
          "  An instruction is ")
 SUITE = ('What "make kselftest" counts, of what is run on both variants',
          '  "fail" is ')
+RELEASES = ("The trees that the series was tried on", "  git am  ")
+PATCHES_README = Path("patches/README")
 NAME, CELL = 33, 10
 
 
@@ -150,22 +152,37 @@ def suite_table(reports):
     return lines + [""]
 
 
-def replace(marks, new):
-    """Put lines into README in the place of those between the two marks."""
-    old = README.read_text().split("\n")
+def releases_table():
+    form = "  {:<9} {:<39} {:<10} {:<13} {:>9} {:>6} {:>6} {:>4}".format
+    lines = [RELEASES[0], "", form("kernel", "tree", "day", "patches of", "git am",
+                                   "check", "run", "bugs").rstrip()]
+    for row in releases.read():
+        if row.by == "-":
+            lines.append(f"  {row.release:<9} {row.tree}")
+        else:
+            lines.append(form(row.release, row.tree, row.day, row.folder, row.am,
+                              row.check, row.run, row.bugs))
+    return lines + [""]
+
+
+def replace(marks, new, path=README):
+    """Put lines into a README in the place of those between the two marks."""
+    old = path.read_text().split("\n")
     try:
         begin = old.index(marks[0])
         end = next(i for i, line in enumerate(old)
                    if i > begin and line.startswith(marks[1]))
     except (ValueError, StopIteration):
-        raise Wrong(f"README has no lines from \"{marks[0]}\" to \"{marks[1]}\"") \
+        raise Wrong(f"{path} has no lines from \"{marks[0]}\" to \"{marks[1]}\"") \
             from None
-    README.write_text("\n".join([*old[:begin], *new, *old[end:]]))
+    path.write_text("\n".join([*old[:begin], *new, *old[end:]]))
 
 
 def update():
     """All kernels' results into README, and into the folders of patches/ on which
     of them each was run last."""
+    for path in (README, PATCHES_README):
+        replace(RELEASES, releases_table(), path)
     tests, suites = reported("tests"), reported("suite")
     if not tests:
         raise Wrong("there are no results: make test-all")

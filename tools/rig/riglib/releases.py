@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The table patches/releases: on which trees of which kernels the series was tried.
+
+A row is made of what "make tree", "make check" and "make run" have left in build/.
+It holds for as long as the lines that the patches change or have around their hunks
+are the lines that were there then: these are summed up in the row, so that a patch
+that wants others now is found out without the tree.
+"""
+
+import hashlib
+import os
+import re
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from . import ktap, results, tables
+from .errors import Wrong
+
+PATH = tables.PATCHES / "releases"
+# The last release before the next major number.
+LAST = {5: 19, 6: 19}
+
+
+@dataclass
+class Row:
+    release: str
+    tree: str
+    day: str
+    folder: str
+    am: str			# what git am took, "1-4,6"
+    lines: str			# of the kernel's that these patches have to find
+    check: str			# "33/33", "-"
+    run: str			# "22/22", "-"
+    bugs: str			# how many tests fail unpatched and pass patched, "-"
+    by: str			# BASE= or KSRC=
+
+
+def read():
+    rows = []
+    for number, line in enumerate(PATH.read_text().split("\n"), 1):
+        if line.startswith("#") or not line:
+            continue
+        columns = line.split("\t")
+        if len(columns) != len(fields(Row)):
+            raise Wrong(f"{PATH}:{number}: {len(columns)} columns, and "
+                        f"{len(fields(Row))} are meant")
+        rows.append(Row(*columns))
+    return rows
+
+
+def write(rows):
+    heading = [line for line in PATH.read_text().split("\n") if line.startswith("#")]
+    rows = sorted(rows, key=lambda row: (version(row.release), row.tree))
+    PATH.write_text("\n".join(
+        heading + ["\t".join(asdict(row).values()) for row in rows]) + "\n")
+
+
+def version(release):
+    return tuple(map(int, re.findall(r"\d+", release)))
+
+
+def numbers(text):
+    """The numbers of "1-4,6"."""
+    found = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def ranges(found):
+    """The text of some numbers, which are in order."""
+    parts = []
+    for number in found:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def wanted_lines(folder, which):
+    """A sum of what patches have to find in the files that the kernel has: the lines
+    that they take away, and those around."""
+    digest = hashlib.sha256()
+    for number in which:
+        patches = list((tables.PATCHES / folder).glob(f"{number:04d}-*.patch"))
+        if len(patches) != 1:
+            raise Wrong(f"patches/{folder} has no patch {number}")
+        for line in hunks(patches[0].read_text()):
+            digest.update(line.encode() + b"\n")
+    return digest.hexdigest()[:12]
+
+
+def hunks(patch):
+    """The lines of a patch that are in the kernel, and in which file."""
+    left = 0
+    for line in patch.split("\n"):
+        found = re.match(r"@@ -\d+(?:,(\d+))? ", line)
+        if found:
+            left = int(found[1] or 1)
+        elif line.startswith("--- a/"):
+            yield line
+        elif left and not line.startswith("+"):
+            left -= 1
+            yield line[1:]
+
+
+def count(path, since):
+    """How many of how many lines of TAP are well, if it is all there and not older
+    than what it is about."""
+    path = Path(path)
+    if not path.exists() or path.stat().st_mtime < since:
+        return "-"
+    lines, problems = ktap.read_tap(path)
+    if problems or not lines:
+        return "-"
+    return f"{sum(line.ok for line in lines)}/{len(lines)}"
+
+
+def bugs(report):
+    found = results.load(report)
+    pairs = [[found.record(test.name, variant).verdict
+              for variant in found.plan.variants] for test in found.plan.tests]
+    return str(pairs.count(["fail", "pass"]))
+
+
+def row_of(name, tree):
+    """What build/NAME holds of a tree."""
+    folder = Path("build") / name
+    if not (folder / "applied").exists():
+        raise Wrong(f"{folder}: the series is not on it: make tree "
+                    f"{'KSRC=DIR' if name == 'ksrc' else f'BASE={name}'}")
+    since = (folder / "applied").stat().st_mtime
+    text = (folder / "src/Makefile").read_text()
+    release = ".".join(re.search(rf"(?m)^{part} = *(\S*)", text)[1] for part in
+                       ("VERSION", "PATCHLEVEL", "SUBLEVEL"))
+    release += re.search(r"(?m)^EXTRAVERSION = *(\S*)", text)[1]
+    said = (folder / "src/.rig-version").read_text().split()
+    if not tree:
+        tree = f"Debian {said[1]}" if name != "ksrc" else Path(said[2]).name
+    series = (folder / "series").read_text().strip()
+    took = [int(line[:4]) for line in
+            (folder / "src/.rig-patches").read_text().split("\n") if line]
+    run = count(folder / "report/tests/judgement.tap", since)
+    return Row(release, tree, time.strftime("%Y-%m-%d"), series, ranges(took),
+               wanted_lines(series, took), count(folder / "check/check.tap", since),
+               run, "-" if run == "-" else bugs(folder / "report/tests"),
+               "KSRC=" if name == "ksrc" else f"BASE={name}")
+
+
+def record(name):
+    new = row_of(name, os.environ.get("TREE"))
+    rows = [row for row in read()
+            if (row.release, row.tree) != (new.release, new.tree) and
+            # No more than one row of what BASE= takes, and none without a tree.
+            (row.by != new.by or row.by == "KSRC=") and
+            (row.by != "-" or version(row.release)[:2] != version(new.release)[:2])]
+    write(rows + [new])
+    print(f"  RELEASE {new.release}, {new.tree}: patches {new.am} of {new.folder}, "
+          f"check {new.check}, run {new.run}")
+
+
+def releases_of(folder):
+    """The releases that a folder is for, by its name: (5, 10), (5, 11), ..."""
+    found = re.fullmatch(r"v(\d+)\.(\d+)-v(\d+)\.(\d+)", folder)
+    if not found:
+        return []
+    at, last = tuple(map(int, found.groups()[:2])), tuple(map(int, found.groups()[2:]))
+    releases = []
+    while at <= last:
+        releases.append(at)
+        at = (at[0] + 1, 0) if LAST.get(at[0]) == at[1] else (at[0], at[1] + 1)
+    return releases
+
+
+def check(folder):
+    """What is wrong with the rows of a folder: a line each."""
+    rows = [row for row in read() if row.folder == folder]
+    known = {version(row.release)[:2] for row in rows}
+    for release in releases_of(folder):
+        if release not in known:
+            yield f"{'.'.join(map(str, release))}: {PATH} has no row of it"
+    for row in rows:
+        if row.by != "-" and row.lines != wanted_lines(folder, numbers(row.am)):
+            yield (f"{row.release}, {row.tree}: the patches want other lines than on "
+                   f"{row.day}: make tree and make releases, with {row.by}")

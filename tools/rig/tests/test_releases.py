@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The table of trees, and what steps/source tells of a tree by its code."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from common import HERE
+
+from riglib import releases, tables
+from riglib.errors import Wrong
+
+TOP = HERE.parents[2]
+PATCH = """\
+diff --git a/f.c b/f.c
+index 000000000000..111111111111 100644
+--- a/f.c
++++ b/f.c
+@@ -1,3 +1,3 @@ int f(void)
+ {
+-	return 0;
++	return %s;
+ }
+diff --git a/new.c b/new.c
+new file mode 100644
+--- /dev/null
++++ b/new.c
+@@ -0,0 +1 @@
++int g;
+
+base-version: v1
+-- 
+kvm-msr-filter
+"""
+
+
+class Folder(unittest.TestCase):
+    """In a folder of its own, with a series v6.18-v7.1 of one patch."""
+
+    def setUp(self):
+        self.top = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.top)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.top)
+        self.series = Path("patches/v6.18-v7.1")
+        self.series.mkdir(parents=True)
+        self.patch("1")
+        self.build = Path("build/ksrc")
+        for name, text in (("src/Makefile", "VERSION = 7\nPATCHLEVEL = 0\n"
+                                            "SUBLEVEL = 3\nEXTRAVERSION =\n"),
+                           ("src/.rig-version", "7.0.3 from /home/me/linux abc\n"),
+                           ("src/.rig-patches", "0001-x.patch\n"),
+                           ("series", "v6.18-v7.1\n"), ("applied", "")):
+            path = self.build / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        releases.PATH.write_text("# heading\n")
+
+    def patch(self, value, context="{"):
+        (self.series / "0001-x.patch").write_text(
+            (PATCH % value).replace(" {\n", f" {context}\n"))
+
+    def tap(self, text):
+        path = self.build / "check/check.tap"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    def row(self):
+        releases.record("ksrc")
+        return releases.read()[-1]
+
+
+class Rows(Folder):
+    def test_a_row_of_a_users_tree(self):
+        self.tap("1..2\nok 1 - a\nnot ok 2 - b\n")
+        row = self.row()
+        self.assertEqual((row.release, row.tree, row.am, row.check, row.run, row.by),
+                         ("7.0.3", "linux", "1", "1/2", "-", "KSRC="))
+
+    def test_tree_says_whose_it_is(self):
+        os.environ["TREE"] = "me/linux"
+        self.addCleanup(os.environ.pop, "TREE")
+        self.assertEqual(self.row().tree, "me/linux")
+
+    def test_the_same_tree_again_takes_the_place_of_its_row(self):
+        self.row()
+        self.row()
+        self.assertEqual(len(releases.read()), 1)
+
+    def test_a_tree_takes_the_place_of_none(self):
+        releases.PATH.write_text("# heading\n7.0\tnone\t-\tv6.18-v7.1\t-\t-\t-\t-\t-\t-\n"
+                                 "7.1\tnone\t-\tv6.18-v7.1\t-\t-\t-\t-\t-\t-\n")
+        self.row()
+        self.assertEqual([row.release for row in releases.read()], ["7.0.3", "7.1"])
+
+    def test_a_check_that_was_cut_short_counts_nothing(self):
+        for text in ("", "1..2\nok 1 - a\n", "ok 1 - a\n"):
+            self.tap(text)
+            self.assertEqual(self.row().check, "-")
+
+    def test_a_check_of_before_the_series_was_put_on_counts_nothing(self):
+        self.tap("1..1\nok 1 - a\n")
+        old = (self.build / "applied").stat().st_mtime - 10
+        os.utime(self.build / "check/check.tap", (old, old))
+        self.assertEqual(self.row().check, "-")
+
+    def test_nothing_without_the_series(self):
+        (self.build / "applied").unlink()
+        self.assertRaises(Wrong, releases.record, "ksrc")
+
+    def test_a_row_that_is_too_short(self):
+        releases.PATH.write_text("7.0\tnone\n")
+        self.assertRaises(Wrong, releases.read)
+
+
+class Holds(Folder):
+    def wrong(self):
+        return list(releases.check("v6.18-v7.1"))
+
+    def test_a_release_without_a_row_is_named(self):
+        self.row()
+        self.assertEqual([line.split(":")[0] for line in self.wrong()],
+                         ["6.18", "6.19", "7.1"])
+
+    def test_other_new_lines_change_nothing(self):
+        self.row()
+        self.patch("2")
+        self.assertEqual(len(self.wrong()), 3)
+
+    def test_other_lines_around_do(self):
+        self.row()
+        self.patch("1", "other")
+        self.assertIn("the patches want other lines", "".join(self.wrong()))
+
+    def test_a_patch_that_is_gone_does(self):
+        self.row()
+        (self.series / "0001-x.patch").unlink()
+        self.assertRaises(Wrong, self.wrong)
+
+    def test_the_newest_folder_has_no_last_release(self):
+        self.assertEqual(releases.releases_of("next"), [])
+
+    def test_all_folders_together_leave_out_no_release(self):
+        os.chdir(TOP)
+        found = sorted(one for folder in tables.folders()
+                       for one in releases.releases_of(folder))
+        self.assertEqual(found, releases.releases_of("v5.10-v7.2"))
+
+    def test_numbers(self):
+        for text in ("", "1", "1-3", "1,3-5,9"):
+            self.assertEqual(releases.ranges(releases.numbers(text)), text)
+
+
+class ByItsCode(unittest.TestCase):
+    """What steps/source says of trees that have no more than what it looks at."""
+
+    def setUp(self):
+        self.tree = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.tree)
+        self.file("MAINTAINERS")
+        self.file("Kbuild")
+        self.file("arch/x86/kvm/vmx/nested.h")
+        self.file("arch/x86/kvm/vmx/vmx.h")
+        self.file("arch/x86/kvm/vmx/vmx.c",
+                  "static void vmx_recalc_msr_intercepts(struct kvm_vcpu *vcpu)\n")
+
+    def file(self, name, text=""):
+        path = self.tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def source(self, *args, path=None):
+        return subprocess.run([TOP / "tools/rig/steps/source", *args], text=True,
+                              capture_output=True, check=False,
+                              env={**os.environ, **({"PATH": path} if path else {})})
+
+    def says(self, *args):
+        return self.source(*args).stdout.split()
+
+    def test_the_folder(self):
+        self.assertEqual(self.says("range", self.tree), ["v6.17-v7.2"])
+        self.file("arch/x86/kvm/msrs.c")
+        self.assertEqual(self.says("range", self.tree), ["next"])
+        self.file("arch/x86/kvm/vmx/vmx.h", "} shadow_msr_intercept;\n")
+        self.assertEqual(self.says("range", self.tree), ["v5.10-v5.19"])
+
+    def test_whose_selftests(self):
+        uapi = "include/uapi/linux/kvm.h"
+        self.file(uapi, "#define KVM_SET_USER_MEMORY_REGION 1\n")
+        self.assertEqual(self.says("lender", self.tree), ["6.1"])
+        self.file(uapi, "#define KVM_SET_USER_MEMORY_REGION2 1\n")
+        self.assertEqual(self.says("lender", self.tree), ["next"])
+        self.file("tools/testing/selftests/kvm/x86_64/msr_filter_test.c")
+        self.assertEqual(self.says("lender", self.tree), ["own"])
+
+    def selftests(self):
+        return [name for name in self.says("patches", self.tree, "v6.0-v6.16")
+                if "selftests" in name]
+
+    def test_selftests_are_left_out_where_there_is_no_place_for_them(self):
+        makefile = "tools/testing/selftests/kvm/Makefile"
+        self.assertEqual(self.selftests(), [])
+        self.file(makefile, "TEST_GEN_PROGS_x86 += x86/a\n")
+        self.assertEqual(self.selftests(), [])
+        self.file(makefile, "TEST_GEN_PROGS_x86_64 += x86_64/a\n")
+        self.assertGreater(len(self.selftests()), 5)
+
+    def test_apply_without_git_says_the_quilt_way(self):
+        done = self.source("apply", self.tree)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("quilt push -a", done.stdout)
+        self.assertIn("is not a git work tree", done.stderr)
+        listed = (TOP / "build/v6.17-v7.2.series").read_text()
+        self.assertIn("0001-KVM-nVMX-Heed-MSR-filter-changes", listed)
+
+    def test_apply_with_an_older_git_says_it_too(self):
+        (self.tree / "bin").mkdir()
+        git = self.tree / "bin/git"
+        git.write_text("#!/bin/sh\n[ \"$1\" = --version ] && "
+                       "echo git version 2.11.0 && exit\nexec /usr/bin/git \"$@\"\n")
+        git.chmod(0o755)
+        git_there = ["git", "-C", self.tree, "-c", "user.name=a", "-c", "user.email=b"]
+        subprocess.run([*git_there, "init", "-q"], check=True)
+        subprocess.run([*git_there, "add", "-A"], check=True)
+        subprocess.run([*git_there, "commit", "-q", "-m", "x"], check=True)
+        done = self.source("apply", self.tree,
+                           path=f"{self.tree}/bin:{os.environ['PATH']}")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("quilt push -a", done.stdout)
+        self.assertIn("2.15 is needed", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
