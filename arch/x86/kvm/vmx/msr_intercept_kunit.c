@@ -2,7 +2,8 @@
 /*
  * KUnit tests for what makes a vCPU's MSR bitmap: vmx_set_intercept_for_msr() and
  * vmx_recalc_msr_intercepts(), which calls the former for all MSRs that userspace
- * can filter.
+ * can filter.  They are for kernels without vmx->shadow_msr_intercept, i.e. for 6.17
+ * and later.
  *
  * Both are called on a vCPU that exists only here and never runs.  Each resulting
  * MSR bitmap, all of its 4 KiB, has to be equal to a model's that knows nothing
@@ -23,32 +24,12 @@
  * complain if it does.  Not tested: the intercepts of x2APIC and LBR MSRs, which
  * KVM sets when it likes, those of a mediated PMU, and the mark for Hyper-V.
  */
-#include <kunit/test.h>
-#include <linux/bitmap.h>
 #include <linux/module.h>
-#include <linux/moduleparam.h>
-#include <linux/prandom.h>
-#include <linux/slab.h>
-#include <linux/srcu.h>
 
-#include "msrs.h"
-#include "vmx.h"
-#include "x86.h"
-
-static unsigned long long seed = 5101519;
-module_param(seed, ullong, 0444);
-MODULE_PARM_DESC(seed, "of what is random in the states that are tested");
+#include "msr_kunit.h"
 
 #define RANDOM_STATES		1600
 #define STATES_PER_VCPU		16
-#define MAX_REPORTS		4
-
-#define MSR_BITMAP_BITS		(PAGE_SIZE * BITS_PER_BYTE)
-#define NO_BIT			MSR_BITMAP_BITS
-
-#define MAX_RANGES		ARRAY_SIZE(((struct kvm_x86_msr_filter *)0)->ranges)
-#define MAX_RANGE_MSRS		1024
-
 /* The first and last MSRs that have bits, their neighbours, and some others. */
 static const u32 any_msrs[] = {
 	0,
@@ -70,8 +51,6 @@ static const u32 any_msrs[] = {
 	0xc0002000,
 	0xffffffff,
 };
-
-static const int types[] = { MSR_TYPE_R, MSR_TYPE_W };
 
 /* What vmx_recalc_msr_intercepts() makes of an MSR depends on. */
 enum rule {
@@ -151,256 +130,39 @@ struct vcpu_state {
 	bool ibt;
 };
 
-/* What the MSR bitmap is full of, apart from what the test is about. */
-enum { ZEROES, ONES, RANDOM, NR_FILLS };
-
 struct msr_intercept_test {
-	struct kunit *test;
+	struct msr_kunit t;
 
-	struct kvm_vmx *kvm_vmx;
-	struct vcpu_vmx *vmx;
-	struct vcpu_vmx *vmx_before;
 	struct vcpu_state state;
-
-	/* MSR bitmaps: the vCPU's, what it was, and what it ought to be. */
-	unsigned long *hw;
-	unsigned long *before;
-	unsigned long *model;
-	unsigned long *fills[NR_FILLS];
 
 	/* Which rules the KVM that is loaded has a reason to apply. */
 	bool applies[CET + 1];
 	bool mediated_pmu;
 
-	struct kvm_x86_msr_filter *filter;
-	unsigned long *range_bitmaps[MAX_RANGES];
-
-	struct rnd_state rnd;
-	unsigned int states;
 	unsigned int unchanged;
-	unsigned int wrong;
-	u64 checksum;
-
 	bool judge_unchanged;
 };
 
-/*
- * The bit for @msr and @type, MSR_TYPE_R or MSR_TYPE_W, in an MSR bitmap, or one
- * that is in none.
- */
-static unsigned int msr_bit(u32 msr, int type)
+static struct msr_intercept_test *to_intercept_test(struct msr_kunit *t)
 {
-	if (msr > 0x1fff && msr - 0xc0000000 > 0x1fff)
-		return NO_BIT;
-
-	return (type == MSR_TYPE_W ? 0x4000 : 0) +
-	       (msr >= 0xc0000000 ? 0x2000 : 0) + (msr & 0x1fff);
+	return container_of(t, struct msr_intercept_test, t);
 }
 
-static void assign_msr_bit(unsigned long *bitmap, u32 msr, int type, bool set)
-{
-	unsigned int bit = msr_bit(msr, type);
-
-	if (bit != NO_BIT)
-		__assign_bit(bit, bitmap, set);
-}
-
-/* For large objects, where memcmp() goes byte by byte. */
-static bool same(const void *a, const void *b, size_t size)
-{
-	return bitmap_equal(a, b, size * BITS_PER_BYTE);
-}
-
-static void fill_random(struct msr_intercept_test *t, void *where, size_t size)
-{
-	prandom_bytes_state(&t->rnd, where, size);
-}
-
-static u32 below(struct msr_intercept_test *t, u32 limit)
-{
-	return prandom_u32_state(&t->rnd) % limit;
-}
-
-/* One of @choices, such that a counter in @left goes through all combinations. */
-static unsigned int pick(unsigned int *left, unsigned int choices)
-{
-	unsigned int choice = *left % choices;
-
-	*left /= choices;
-	return choice;
-}
-
-/* ---- The filter */
-
-static void use_filter(struct msr_intercept_test *t,
-		       struct kvm_x86_msr_filter *filter)
-{
-	/* Nobody else reads it, i.e. there is nobody to wait for. */
-	rcu_assign_pointer(t->kvm_vmx->kvm.arch.msr_filter, filter);
-}
-
-static void new_filter(struct msr_intercept_test *t, bool default_allow)
-{
-	t->filter->count = 0;
-	t->filter->default_allow = default_allow;
-	use_filter(t, t->filter);
-}
-
-/* The caller has to fill the bitmap, which is large enough for any range. */
-static unsigned long *filter_add(struct msr_intercept_test *t, u32 base,
-				 u32 nmsrs, u32 flags)
-{
-	unsigned int nr = t->filter->count++;
-
-	t->filter->ranges[nr] = (struct msr_bitmap_range) {
-		.base = base,
-		.nmsrs = nmsrs,
-		.flags = flags,
-		.bitmap = t->range_bitmaps[nr],
-	};
-	return t->range_bitmaps[nr];
-}
-
-/* The bits past the end of the range are the same: they are not to be used. */
-static void filter_add_uniform(struct msr_intercept_test *t, u32 base, u32 nmsrs,
-			       u32 flags, bool allow)
-{
-	unsigned long *bitmap = filter_add(t, base, nmsrs, flags);
-	unsigned int bits = ALIGN(nmsrs + 1, BITS_PER_LONG);
-
-	if (allow)
-		bitmap_fill(bitmap, bits);
-	else
-		bitmap_zero(bitmap, bits);
-}
-
-/* By the API's documentation: the first range that matches decides. */
-static bool denied(struct msr_intercept_test *t, u32 msr, int type)
-{
-	const struct kvm_x86_msr_filter *filter =
-		rcu_dereference_protected(t->kvm_vmx->kvm.arch.msr_filter, true);
-	const struct msr_bitmap_range *range;
-
-	/* Filters do not apply to x2APIC MSRs. */
-	if (!filter || (msr >= 0x800 && msr <= 0x8ff))
-		return false;
-
-	for (range = filter->ranges; range < filter->ranges + filter->count; range++) {
-		if (msr >= range->base && msr - range->base < range->nmsrs &&
-		    range->flags & type)
-			return !test_bit(msr - range->base, range->bitmap);
-	}
-	return !filter->default_allow;
-}
-
-/* Ranges at and around an MSR, whose verdict is not that of the default. */
-static void filter_add_layout(struct msr_intercept_test *t, unsigned int layout,
-			      u32 msr, u32 flags)
-{
-	const u32 both = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
-	bool other = !t->filter->default_allow;
-	unsigned long *bitmap;
-
-	switch (layout) {
-	case 0:		/* it alone */
-		filter_add_uniform(t, msr, 1, flags, other);
-		break;
-	case 1:		/* the last of a range */
-		filter_add_uniform(t, msr - 3, 4, flags, other);
-		break;
-	case 2:		/* the first of a range */
-		filter_add_uniform(t, msr, 4, flags, other);
-		break;
-	case 3:		/* just past the end of a range */
-		filter_add_uniform(t, msr - 4, 4, flags, other);
-		break;
-	case 4:		/* just before the start of a range */
-		filter_add_uniform(t, msr + 1, 4, flags, other);
-		break;
-	case 5:		/* the first range decides, ... */
-		filter_add_uniform(t, msr, 1, flags, other);
-		filter_add_uniform(t, msr - 1, 3, both, !other);
-		break;
-	case 6:		/* ... whatever it says, ... */
-		filter_add_uniform(t, msr - 1, 3, flags, !other);
-		filter_add_uniform(t, msr, 1, both, other);
-		break;
-	case 7:		/* ... but only if it is for this type of access, ... */
-		filter_add_uniform(t, msr, 1, flags ^ both, !other);
-		filter_add_uniform(t, msr, 1, both, other);
-		break;
-	case 8:		/* ... and no matter how many follow */
-		filter_add_uniform(t, msr, 1, flags, other);
-		while (t->filter->count < MAX_RANGES)
-			filter_add_uniform(t, msr, 1, both, t->filter->count & 1);
-		break;
-	case 9:		/* the last of all ranges */
-		while (t->filter->count < MAX_RANGES - 1)
-			filter_add_uniform(t, msr + 1 + t->filter->count, 2,
-					   both, other);
-		filter_add_uniform(t, msr, 1, flags, other);
-		break;
-	case 10:	/* one of many in a range */
-		bitmap = filter_add(t, msr - 15, MAX_RANGE_MSRS, flags);
-		if (other)
-			bitmap_zero(bitmap, MAX_RANGE_MSRS);
-		else
-			bitmap_fill(bitmap, MAX_RANGE_MSRS);
-		__assign_bit(15, bitmap, other);
-		break;
-	}
-}
-
-#define NR_LAYOUTS 11
-
-static void filter_add_random(struct msr_intercept_test *t)
-{
-	u32 msr = rules[below(t, ARRAY_SIZE(rules))].msr;
-	unsigned long *bitmap;
-	u32 nmsrs;
-
-	nmsrs = 1 + below(t, below(t, 64) ? 64 : MAX_RANGE_MSRS);
-	bitmap = filter_add(t, msr - below(t, min_t(u32, nmsrs, 16)), nmsrs,
-			    1 + below(t, 3));
-	fill_random(t, bitmap, BITS_TO_LONGS(nmsrs + 1) * sizeof(long));
-}
-
-static void random_filter(struct msr_intercept_test *t)
+static void random_filter(struct msr_kunit *t)
 {
 	unsigned int ranges;
 
 	new_filter(t, below(t, 2));
 	for (ranges = below(t, MAX_RANGES + 1); ranges; ranges--)
-		filter_add_random(t);
+		filter_add_random(t, rules[below(t, ARRAY_SIZE(rules))].msr);
 	if (!below(t, 32))
 		use_filter(t, NULL);
 }
 
 /* ---- One call of KVM, and what is to be said of it */
 
-static void report(struct msr_intercept_test *t)
-{
-	unsigned int bit, differ = 0, first = 0;
-
-	for (bit = 0; bit < MSR_BITMAP_BITS; bit++) {
-		if (test_bit(bit, t->hw) == test_bit(bit, t->model))
-			continue;
-		if (!differ++)
-			first = bit;
-	}
-
-	kunit_err(t->test,
-		  "state %u: %u bit(s) not as in the model, the first is that of MSR %#x, %s: %s instead of %s, was %s\n",
-		  t->states, differ,
-		  (first & 0x1fff) + (first & 0x2000 ? 0xc0000000 : 0),
-		  first & 0x4000 ? "write" : "read",
-		  test_bit(first, t->hw) ? "intercepted" : "passed through",
-		  test_bit(first, t->model) ? "intercepted" : "passed through",
-		  test_bit(first, t->before) ? "intercepted" : "passed through");
-}
-
 /* From the MSR bitmap @before; what is to become of it is up to the caller. */
-static void prepare(struct msr_intercept_test *t, bool mark)
+static void prepare(struct msr_kunit *t, bool mark)
 {
 	memcpy(t->hw, t->before, PAGE_SIZE);
 	memcpy(t->model, t->before, PAGE_SIZE);
@@ -411,8 +173,9 @@ static void prepare(struct msr_intercept_test *t, bool mark)
 		memcpy(t->vmx_before, t->vmx, sizeof(*t->vmx));
 }
 
-static void judge(struct msr_intercept_test *t, bool mark_before)
+static void judge(struct msr_kunit *t, bool mark_before)
 {
+	struct msr_intercept_test *own = to_intercept_test(t);
 	bool mark = t->vmx->nested.force_msr_bitmap_recalc;
 	unsigned long off_model = 0, changed = 0;
 	unsigned long *hw = t->hw;
@@ -424,7 +187,7 @@ static void judge(struct msr_intercept_test *t, bool mark_before)
 	for (i = 0; i < PAGE_SIZE / sizeof(long); i++) {
 		off_model |= hw[i] ^ t->model[i];
 		changed |= hw[i] ^ t->before[i];
-		hash = rol64(hash ^ hw[i], 23) * 0x9e3779b97f4a7c15ull;
+		hash = add_to_checksum(hash, hw[i]);
 	}
 	t->checksum = hash;
 
@@ -437,32 +200,34 @@ static void judge(struct msr_intercept_test *t, bool mark_before)
 		why = "a bit has changed without a mark";
 	else if (mark_before && !mark)
 		why = "a mark that was there is gone";
-	else if (t->judge_unchanged && !changed && !mark_before && mark)
+	else if (own->judge_unchanged && !changed && !mark_before && mark)
 		why = "a mark although no bit has changed";
 	else if (!vcpu_kept)
 		why = "the vCPU has changed";
 
 	if ((off_model || why) && t->wrong++ < MAX_REPORTS) {
 		if (off_model)
-			report(t);
+			report(t, t->model, "the model");
 		if (why)
 			kunit_err(t->test, "state %u: %s\n", t->states, why);
 	}
-	t->unchanged += !changed;
+	own->unchanged += !changed;
 	t->states++;
 }
 
-static void finish(struct msr_intercept_test *t)
+static void finish_counted(struct msr_kunit *t)
 {
-	kunit_info(t->test, "%u states, %u with no change, seed %llu, checksum %016llx\n",
-		   t->states, t->unchanged, seed, t->checksum);
-	KUNIT_EXPECT_EQ(t->test, t->wrong, 0U);
-	KUNIT_EXPECT_NE(t->test, t->unchanged, 0U);
+	unsigned int unchanged = to_intercept_test(t)->unchanged;
+	char more[32];
+
+	snprintf(more, sizeof(more), ", %u with no change", unchanged);
+	finish(t, more);
+	KUNIT_EXPECT_NE(t->test, unchanged, 0U);
 }
 
 /* ---- vmx_set_intercept_for_msr() */
 
-static void try_set(struct msr_intercept_test *t, u32 msr, int type, bool set,
+static void try_set(struct msr_kunit *t, u32 msr, int type, bool set,
 		    bool mark)
 {
 	unsigned int i;
@@ -478,7 +243,7 @@ static void try_set(struct msr_intercept_test *t, u32 msr, int type, bool set,
 }
 
 /* All that one call can depend on. */
-static void set_each(struct msr_intercept_test *t)
+static void set_each(struct msr_kunit *t)
 {
 	bool set, mark, bit[2], deny[2];
 	unsigned int n, left, fill, i;
@@ -499,7 +264,8 @@ static void set_each(struct msr_intercept_test *t)
 		if (left)
 			break;
 		/* What has no bit is not KVM's to pass through. */
-		if (t->judge_unchanged && msr_bit(msr, MSR_TYPE_R) == NO_BIT)
+		if (to_intercept_test(t)->judge_unchanged &&
+		    msr_bit(msr, MSR_TYPE_R) == NO_BIT)
 			continue;
 
 		memcpy(t->before, t->fills[fill], PAGE_SIZE);
@@ -514,16 +280,16 @@ static void set_each(struct msr_intercept_test *t)
 
 static void msr_intercept_set(struct kunit *test)
 {
-	struct msr_intercept_test *t = test->priv;
+	struct msr_kunit *t = test->priv;
 
 	set_each(t);
-	finish(t);
+	finish_counted(t);
 }
 
 /* What the ranges of a filter, their order and their borders do. */
 static void msr_intercept_ranges(struct kunit *test)
 {
-	struct msr_intercept_test *t = test->priv;
+	struct msr_kunit *t = test->priv;
 	unsigned int n, left, layout;
 	bool allow;
 	u32 flags;
@@ -556,14 +322,14 @@ static void msr_intercept_ranges(struct kunit *test)
 			use_filter(t, NULL);
 		try_set(t, any_msrs[n / 3], MSR_TYPE_RW, false, false);
 	}
-	finish(t);
+	finish_counted(t);
 }
 
 /* ---- vmx_recalc_msr_intercepts() */
 
-static void use_state(struct msr_intercept_test *t)
+static void use_state(struct msr_kunit *t)
 {
-	const struct vcpu_state *state = &t->state;
+	const struct vcpu_state *state = &to_intercept_test(t)->state;
 	struct kvm_vcpu *vcpu = &t->vmx->vcpu;
 
 	t->kvm_vmx->kvm.arch.disabled_exits =
@@ -589,11 +355,12 @@ static enum verdict pass_if(bool pass)
 }
 
 /* What KVM wants of an MSR, whatever the filter says. */
-static enum verdict want(struct msr_intercept_test *t, const struct msr_rule *rule)
+static enum verdict want(struct msr_kunit *t, const struct msr_rule *rule)
 {
-	const struct vcpu_state *state = &t->state;
+	const struct msr_intercept_test *own = to_intercept_test(t);
+	const struct vcpu_state *state = &own->state;
 
-	if (!t->applies[rule->rule])
+	if (!own->applies[rule->rule])
 		return LEAVE;
 
 	switch (rule->rule) {
@@ -628,7 +395,7 @@ static enum verdict want(struct msr_intercept_test *t, const struct msr_rule *ru
 	return LEAVE;
 }
 
-static void try_recalc(struct msr_intercept_test *t, bool mark)
+static void try_recalc(struct msr_kunit *t, bool mark)
 {
 	const struct msr_rule *rule;
 	unsigned int i;
@@ -646,12 +413,12 @@ static void try_recalc(struct msr_intercept_test *t, bool mark)
 					       denied(t, rule->msr, types[i]));
 	}
 
-	vmx_recalc_msr_intercepts(&t->vmx->vcpu);
+	vmx_kunit_recalc_msr_intercepts(&t->vmx->vcpu);
 	judge(t, mark);
 }
 
 /* Once more, all being as it is; the model says nothing else, but to be sure. */
-static void try_again(struct msr_intercept_test *t)
+static void try_again(struct msr_kunit *t)
 {
 	memcpy(t->before, t->hw, PAGE_SIZE);
 	try_recalc(t, false);
@@ -664,33 +431,35 @@ static void try_again(struct msr_intercept_test *t)
  * nothing, but has all MSRs passed through.  For each rule this is the reads or
  * writes of one MSR; all else is not taken from KVM.
  */
-static void probe(struct msr_intercept_test *t)
+static void probe(struct msr_kunit *t)
 {
-	t->state = (struct vcpu_state) {};
+	struct msr_intercept_test *own = to_intercept_test(t);
+
+	own->state = (struct vcpu_state) {};
 	use_state(t);
 	use_filter(t, NULL);
 	memset(t->hw, 0, PAGE_SIZE);
-	vmx_recalc_msr_intercepts(&t->vmx->vcpu);
+	vmx_kunit_recalc_msr_intercepts(&t->vmx->vcpu);
 
-	t->applies[ALWAYS_PASSED] = true;
-	t->applies[CSTATE] = true;
-	t->applies[APERFMPERF] = true;
-	t->applies[XFD] = true;
-	t->applies[SPEC_CTRL] = true;
-	t->applies[PRED_CMD] = cpu_feature_enabled(X86_FEATURE_IBPB);
-	t->applies[FLUSH_CMD] = cpu_feature_enabled(X86_FEATURE_FLUSH_L1D);
-	t->applies[PT] = test_bit(msr_bit(MSR_IA32_RTIT_STATUS, MSR_TYPE_R), t->hw);
-	t->applies[PT_RANGE] = t->applies[PT];
-	t->applies[XFD_ERR] = test_bit(msr_bit(MSR_IA32_XFD_ERR, MSR_TYPE_R), t->hw);
-	t->applies[SHSTK] = test_bit(msr_bit(MSR_IA32_PL0_SSP, MSR_TYPE_R), t->hw);
-	t->applies[CET] = test_bit(msr_bit(MSR_IA32_U_CET, MSR_TYPE_R), t->hw);
-	t->mediated_pmu = test_bit(msr_bit(MSR_CORE_PERF_GLOBAL_CTRL, MSR_TYPE_R),
-				   t->hw);
+	own->applies[ALWAYS_PASSED] = true;
+	own->applies[CSTATE] = true;
+	own->applies[APERFMPERF] = true;
+	own->applies[XFD] = true;
+	own->applies[SPEC_CTRL] = true;
+	own->applies[PRED_CMD] = cpu_feature_enabled(X86_FEATURE_IBPB);
+	own->applies[FLUSH_CMD] = cpu_feature_enabled(X86_FEATURE_FLUSH_L1D);
+	own->applies[PT] = test_bit(msr_bit(MSR_IA32_RTIT_STATUS, MSR_TYPE_R), t->hw);
+	own->applies[PT_RANGE] = own->applies[PT];
+	own->applies[XFD_ERR] = test_bit(msr_bit(MSR_IA32_XFD_ERR, MSR_TYPE_R), t->hw);
+	own->applies[SHSTK] = test_bit(msr_bit(MSR_IA32_PL0_SSP, MSR_TYPE_R), t->hw);
+	own->applies[CET] = test_bit(msr_bit(MSR_IA32_U_CET, MSR_TYPE_R), t->hw);
+	own->mediated_pmu = test_bit(msr_bit(MSR_CORE_PERF_GLOBAL_CTRL, MSR_TYPE_R),
+				     t->hw);
 
 	kunit_info(t->test, "PT %u, PRED_CMD %u, FLUSH_CMD %u, XFD_ERR %u, SHSTK %u, CET %u\n",
-		   t->applies[PT], t->applies[PRED_CMD], t->applies[FLUSH_CMD],
-		   t->applies[XFD_ERR], t->applies[SHSTK], t->applies[CET]);
-	if (t->mediated_pmu)
+		   own->applies[PT], own->applies[PRED_CMD], own->applies[FLUSH_CMD],
+		   own->applies[XFD_ERR], own->applies[SHSTK], own->applies[CET]);
+	if (own->mediated_pmu)
 		kunit_skip(t->test, "a mediated PMU is not tested here");
 }
 
@@ -698,8 +467,9 @@ static void probe(struct msr_intercept_test *t)
 static void msr_intercept_recalc(struct kunit *test)
 {
 	enum { NONE, DENY_ALL, DENY_ONE, ALLOW_ONE, RANDOM_FILTER, NR_KINDS };
-	struct msr_intercept_test *t = test->priv;
-	struct vcpu_state *state = &t->state;
+	struct msr_kunit *t = test->priv;
+	struct msr_intercept_test *own = to_intercept_test(t);
+	struct vcpu_state *state = &own->state;
 	const struct msr_rule *rule;
 	unsigned int n, left, kind;
 
@@ -711,9 +481,9 @@ static void msr_intercept_recalc(struct kunit *test)
 		state->aperfmperf_in_guest = pick(&left, 2);
 		state->xfd_no_write_intercept = pick(&left, 2);
 		state->spec_ctrl = pick(&left, 2);
-		state->pt_enabled = t->applies[PT] && pick(&left, 2);
-		state->pt_ranges = t->applies[PT] ? pick(&left, 5) : 0;
-		state->xfd = t->applies[XFD_ERR] && pick(&left, 2);
+		state->pt_enabled = own->applies[PT] && pick(&left, 2);
+		state->pt_ranges = own->applies[PT] ? pick(&left, 5) : 0;
+		state->xfd = own->applies[XFD_ERR] && pick(&left, 2);
 		state->pred_cmd = pick(&left, 4);
 		state->flush_l1d = pick(&left, 2);
 		state->shstk = pick(&left, 2);
@@ -743,13 +513,13 @@ static void msr_intercept_recalc(struct kunit *test)
 		memcpy(t->before, t->fills[below(t, NR_FILLS)], PAGE_SIZE);
 		try_recalc(t, below(t, 2));
 	}
-	finish(t);
+	finish_counted(t);
 }
 
 /* What may happen to a vCPU between two changes of the filter. */
-static void change_state(struct msr_intercept_test *t)
+static void change_state(struct msr_kunit *t)
 {
-	struct vcpu_state *state = &t->state;
+	struct vcpu_state *state = &to_intercept_test(t)->state;
 
 	switch (below(t, 10)) {
 	/* These it can get, but not lose. */
@@ -793,7 +563,7 @@ static void change_state(struct msr_intercept_test *t)
 /* One change after another: neither may what was before show, nor a repetition. */
 static void msr_intercept_recalc_random(struct kunit *test)
 {
-	struct msr_intercept_test *t = test->priv;
+	struct msr_kunit *t = test->priv;
 	unsigned long *after;
 	unsigned int n;
 
@@ -803,7 +573,7 @@ static void msr_intercept_recalc_random(struct kunit *test)
 	probe(t);
 	for (n = 0; n < RANDOM_STATES; n++) {
 		if (!(n % STATES_PER_VCPU)) {
-			t->state = (struct vcpu_state) {};
+			to_intercept_test(t)->state = (struct vcpu_state) {};
 			memset(after, 0xff, PAGE_SIZE);
 		}
 		change_state(t);
@@ -818,7 +588,7 @@ static void msr_intercept_recalc_random(struct kunit *test)
 		try_recalc(t, false);
 		t->wrong += !same(t->hw, after, PAGE_SIZE);
 	}
-	finish(t);
+	finish_counted(t);
 }
 
 /*
@@ -827,10 +597,10 @@ static void msr_intercept_recalc_random(struct kunit *test)
  */
 static void msr_intercept_unchanged(struct kunit *test)
 {
-	struct msr_intercept_test *t = test->priv;
+	struct msr_kunit *t = test->priv;
 	unsigned int n;
 
-	t->judge_unchanged = true;
+	to_intercept_test(t)->judge_unchanged = true;
 	set_each(t);
 
 	probe(t);
@@ -842,79 +612,23 @@ static void msr_intercept_unchanged(struct kunit *test)
 		try_again(t);
 		memcpy(t->before, t->hw, PAGE_SIZE);
 	}
-	finish(t);
+	finish_counted(t);
 }
 
-/* ---- The vCPU */
+/* ---- The suite */
 
 static int msr_intercept_init(struct kunit *test)
 {
-	struct msr_intercept_test *t;
-	struct vcpu_vmx *vmx;
-	unsigned int i;
-
-	BUILD_BUG_ON(MSR_TYPE_R != KVM_MSR_FILTER_READ);
-	BUILD_BUG_ON(MSR_TYPE_W != KVM_MSR_FILTER_WRITE);
+	struct msr_intercept_test *own;
 
 	/* Nor is there any where KVM found no VMX. */
 	if (!cpu_has_vmx_msr_bitmap())
 		kunit_skip(test, "no MSR bitmaps");
 
-	t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
-	if (!t)
+	own = kunit_kzalloc(test, sizeof(*own), GFP_KERNEL);
+	if (!own)
 		return -ENOMEM;
-	t->test = test;
-
-	t->kvm_vmx = kunit_kzalloc(test, sizeof(*t->kvm_vmx), GFP_KERNEL);
-	t->vmx = kunit_kzalloc(test, sizeof(*t->vmx), GFP_KERNEL);
-	t->vmx_before = kunit_kzalloc(test, sizeof(*t->vmx), GFP_KERNEL);
-	t->filter = kunit_kzalloc(test, sizeof(*t->filter), GFP_KERNEL);
-	t->hw = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
-	t->before = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
-	t->model = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
-	if (!t->kvm_vmx || !t->vmx || !t->vmx_before || !t->filter || !t->hw ||
-	    !t->before || !t->model)
-		return -ENOMEM;
-
-	for (i = 0; i < NR_FILLS; i++) {
-		t->fills[i] = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
-		if (!t->fills[i])
-			return -ENOMEM;
-	}
-
-	for (i = 0; i < MAX_RANGES; i++) {
-		t->range_bitmaps[i] =
-			kunit_kzalloc(test, MAX_RANGE_MSRS / BITS_PER_BYTE +
-				      sizeof(long), GFP_KERNEL);
-		if (!t->range_bitmaps[i])
-			return -ENOMEM;
-	}
-
-	vmx = t->vmx;
-	vmx->vcpu.kvm = &t->kvm_vmx->kvm;
-	vmx->vmcs01.msr_bitmap = t->hw;
-	vmx->loaded_vmcs = &vmx->vmcs01;
-	/* Looked at if this KVM itself runs on Hyper-V. */
-	vmx->vmcs01.vmcs = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
-	if (!vmx->vmcs01.vmcs)
-		return -ENOMEM;
-
-	prandom_seed_state(&t->rnd, seed);
-	memset(t->fills[ONES], 0xff, PAGE_SIZE);
-	fill_random(t, t->fills[RANDOM], PAGE_SIZE);
-
-	if (init_srcu_struct(&t->kvm_vmx->kvm.srcu))
-		return -ENOMEM;
-	test->priv = t;
-	return 0;
-}
-
-static void msr_intercept_exit(struct kunit *test)
-{
-	struct msr_intercept_test *t = test->priv;
-
-	if (t)
-		cleanup_srcu_struct(&t->kvm_vmx->kvm.srcu);
+	return begin_fixture(test, &own->t);
 }
 
 static struct kunit_case msr_intercept_cases[] = {
@@ -929,12 +643,11 @@ static struct kunit_case msr_intercept_cases[] = {
 static struct kunit_suite msr_intercept_suite = {
 	.name = "kvm_intel_msr_intercept",
 	.init = msr_intercept_init,
-	.exit = msr_intercept_exit,
+	.exit = end_fixture,
 	.test_cases = msr_intercept_cases,
 };
 
 kunit_test_suite(msr_intercept_suite);
 
-MODULE_IMPORT_NS("EXPORTED_FOR_KUNIT_TESTING");
 MODULE_DESCRIPTION("KUnit tests for the MSR bitmaps of KVM on Intel");
 MODULE_LICENSE("GPL");

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What KUnit tests for MSR bitmaps need: a VM and a vCPU that exist only there and
+ * never run, an MSR filter for the VM, MSR bitmaps to compare the vCPU's with, and
+ * a generator of random numbers, whose seed can be set.
+ *
+ * To be included by a test module's only source.
+ */
+#ifndef __KVM_X86_VMX_MSR_KUNIT_H
+#define __KVM_X86_VMX_MSR_KUNIT_H
+
+#include <kunit/test.h>
+#include <linux/bitmap.h>
+#include <linux/moduleparam.h>
+#include <linux/prandom.h>
+#include <linux/srcu.h>
+
+#include "vmx.h"
+#include "x86.h"
+
+static unsigned long long seed = 5101519;
+module_param(seed, ullong, 0444);
+MODULE_PARM_DESC(seed, "of what is random in the states that are tested");
+
+#define MAX_REPORTS		4
+
+#define MSR_BITMAP_BITS		(PAGE_SIZE * BITS_PER_BYTE)
+#define NO_BIT			MSR_BITMAP_BITS
+
+#define MAX_RANGES		ARRAY_SIZE(((struct kvm_x86_msr_filter *)0)->ranges)
+#define MAX_RANGE_MSRS		1024
+
+static const int types[] = { MSR_TYPE_R, MSR_TYPE_W };
+
+/* What the MSR bitmap is full of, apart from what the test is about. */
+enum { ZEROES, ONES, RANDOM, NR_FILLS };
+
+struct msr_kunit {
+	struct kunit *test;
+
+	struct kvm_vmx *kvm_vmx;
+	struct vcpu_vmx *vmx;
+	struct vcpu_vmx *vmx_before;
+
+	/* MSR bitmaps: the vCPU's, what it was, and what it ought to be. */
+	unsigned long *hw;
+	unsigned long *before;
+	unsigned long *model;
+	unsigned long *fills[NR_FILLS];
+
+	struct kvm_x86_msr_filter *filter;
+	unsigned long *range_bitmaps[MAX_RANGES];
+
+	struct rnd_state rnd;
+	unsigned int states;
+	unsigned int wrong;
+	u64 checksum;
+};
+
+/* ---- Numbers */
+
+static void fill_random(struct msr_kunit *t, void *where, size_t size)
+{
+	prandom_bytes_state(&t->rnd, where, size);
+}
+
+static u32 below(struct msr_kunit *t, u32 limit)
+{
+	return prandom_u32_state(&t->rnd) % limit;
+}
+
+/* One of @choices, such that a counter in @left goes through all combinations. */
+static unsigned int pick(unsigned int *left, unsigned int choices)
+{
+	unsigned int choice = *left % choices;
+
+	*left /= choices;
+	return choice;
+}
+
+/* ---- MSR bitmaps */
+
+/*
+ * The bit for @msr and @type, MSR_TYPE_R or MSR_TYPE_W, in an MSR bitmap, or one
+ * that is in none.
+ */
+static unsigned int msr_bit(u32 msr, int type)
+{
+	if (msr > 0x1fff && msr - 0xc0000000 > 0x1fff)
+		return NO_BIT;
+
+	return (type == MSR_TYPE_W ? 0x4000 : 0) +
+	       (msr >= 0xc0000000 ? 0x2000 : 0) + (msr & 0x1fff);
+}
+
+static void assign_msr_bit(unsigned long *bitmap, u32 msr, int type, bool set)
+{
+	unsigned int bit = msr_bit(msr, type);
+
+	if (bit != NO_BIT)
+		__assign_bit(bit, bitmap, set);
+}
+
+/* For large objects, where memcmp() goes byte by byte. */
+static bool same(const void *a, const void *b, size_t size)
+{
+	return bitmap_equal(a, b, size * BITS_PER_BYTE);
+}
+
+/* The checksum @hash, and one more word of what KVM made. */
+static u64 add_to_checksum(u64 hash, unsigned long word)
+{
+	return rol64(hash ^ word, 23) * 0x9e3779b97f4a7c15ull;
+}
+
+/* Say in what the vCPU's MSR bitmap differs from the one that was expected. */
+static void report(struct msr_kunit *t, const unsigned long *expected,
+		   const char *whose)
+{
+	unsigned int bit, differ = 0, first = 0;
+
+	for (bit = 0; bit < MSR_BITMAP_BITS; bit++) {
+		if (test_bit(bit, t->hw) == test_bit(bit, expected))
+			continue;
+		if (!differ++)
+			first = bit;
+	}
+
+	kunit_err(t->test,
+		  "state %u: %u bit(s) not as in %s, the first is that of MSR %#x, %s: %s instead of %s, was %s\n",
+		  t->states, differ, whose,
+		  (first & 0x1fff) + (first & 0x2000 ? 0xc0000000 : 0),
+		  first & 0x4000 ? "write" : "read",
+		  test_bit(first, t->hw) ? "intercepted" : "passed through",
+		  test_bit(first, expected) ? "intercepted" : "passed through",
+		  test_bit(first, t->before) ? "intercepted" : "passed through");
+}
+
+/* @more is what else there is to say of the states. */
+static void finish(struct msr_kunit *t, const char *more)
+{
+	kunit_info(t->test, "%u states%s, seed %llu, checksum %016llx\n",
+		   t->states, more, seed, t->checksum);
+	KUNIT_EXPECT_EQ(t->test, t->wrong, 0U);
+}
+
+/* ---- The filter */
+
+static void use_filter(struct msr_kunit *t, struct kvm_x86_msr_filter *filter)
+{
+	/* Nobody else reads it, i.e. there is nobody to wait for. */
+	rcu_assign_pointer(t->kvm_vmx->kvm.arch.msr_filter, filter);
+}
+
+static void new_filter(struct msr_kunit *t, bool default_allow)
+{
+	t->filter->count = 0;
+	t->filter->default_allow = default_allow;
+	use_filter(t, t->filter);
+}
+
+/* The caller has to fill the bitmap, which is large enough for any range. */
+static unsigned long *filter_add(struct msr_kunit *t, u32 base, u32 nmsrs,
+				 u32 flags)
+{
+	unsigned int nr = t->filter->count++;
+
+	t->filter->ranges[nr] = (struct msr_bitmap_range) {
+		.base = base,
+		.nmsrs = nmsrs,
+		.flags = flags,
+		.bitmap = t->range_bitmaps[nr],
+	};
+	return t->range_bitmaps[nr];
+}
+
+/* The bits past the end of the range are the same: they are not to be used. */
+static void filter_add_uniform(struct msr_kunit *t, u32 base, u32 nmsrs,
+			       u32 flags, bool allow)
+{
+	unsigned long *bitmap = filter_add(t, base, nmsrs, flags);
+	unsigned int bits = ALIGN(nmsrs + 1, BITS_PER_LONG);
+
+	if (allow)
+		bitmap_fill(bitmap, bits);
+	else
+		bitmap_zero(bitmap, bits);
+}
+
+/* Ranges at and around an MSR, whose verdict is not that of the default. */
+static void filter_add_layout(struct msr_kunit *t, unsigned int layout, u32 msr,
+			      u32 flags)
+{
+	const u32 both = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
+	bool other = !t->filter->default_allow;
+	unsigned long *bitmap;
+
+	switch (layout) {
+	case 0:		/* it alone */
+		filter_add_uniform(t, msr, 1, flags, other);
+		break;
+	case 1:		/* the last of a range */
+		filter_add_uniform(t, msr - 3, 4, flags, other);
+		break;
+	case 2:		/* the first of a range */
+		filter_add_uniform(t, msr, 4, flags, other);
+		break;
+	case 3:		/* just past the end of a range */
+		filter_add_uniform(t, msr - 4, 4, flags, other);
+		break;
+	case 4:		/* just before the start of a range */
+		filter_add_uniform(t, msr + 1, 4, flags, other);
+		break;
+	case 5:		/* the first range decides, ... */
+		filter_add_uniform(t, msr, 1, flags, other);
+		filter_add_uniform(t, msr - 1, 3, both, !other);
+		break;
+	case 6:		/* ... whatever it says, ... */
+		filter_add_uniform(t, msr - 1, 3, flags, !other);
+		filter_add_uniform(t, msr, 1, both, other);
+		break;
+	case 7:		/* ... but only if it is for this type of access, ... */
+		filter_add_uniform(t, msr, 1, flags ^ both, !other);
+		filter_add_uniform(t, msr, 1, both, other);
+		break;
+	case 8:		/* ... and no matter how many follow */
+		filter_add_uniform(t, msr, 1, flags, other);
+		while (t->filter->count < MAX_RANGES)
+			filter_add_uniform(t, msr, 1, both, t->filter->count & 1);
+		break;
+	case 9:		/* the last of all ranges */
+		while (t->filter->count < MAX_RANGES - 1)
+			filter_add_uniform(t, msr + 1 + t->filter->count, 2,
+					   both, other);
+		filter_add_uniform(t, msr, 1, flags, other);
+		break;
+	case 10:	/* one of many in a range */
+		bitmap = filter_add(t, msr - 15, MAX_RANGE_MSRS, flags);
+		if (other)
+			bitmap_zero(bitmap, MAX_RANGE_MSRS);
+		else
+			bitmap_fill(bitmap, MAX_RANGE_MSRS);
+		__assign_bit(15, bitmap, other);
+		break;
+	}
+}
+
+#define NR_LAYOUTS 11
+
+/* A range at or near @msr, of any types and verdicts. */
+static void filter_add_random(struct msr_kunit *t, u32 msr)
+{
+	u32 nmsrs = 1 + below(t, below(t, 64) ? 64 : MAX_RANGE_MSRS);
+	u32 flags = 1 + below(t, 3);
+	u32 base = msr - below(t, min_t(u32, nmsrs, 16));
+	unsigned long *bitmap = filter_add(t, base, nmsrs, flags);
+
+	fill_random(t, bitmap, BITS_TO_LONGS(nmsrs + 1) * sizeof(long));
+}
+
+/* By the API's documentation: the first range that matches decides. */
+static bool denied(struct msr_kunit *t, u32 msr, int type)
+{
+	const struct kvm_x86_msr_filter *filter =
+		rcu_dereference_protected(t->kvm_vmx->kvm.arch.msr_filter, true);
+	const struct msr_bitmap_range *range;
+
+	/* Filters do not apply to x2APIC MSRs. */
+	if (!filter || (msr >= 0x800 && msr <= 0x8ff))
+		return false;
+
+	for (range = filter->ranges; range < filter->ranges + filter->count; range++) {
+		if (msr >= range->base && msr - range->base < range->nmsrs &&
+		    range->flags & type)
+			return !test_bit(msr - range->base, range->bitmap);
+	}
+	return !filter->default_allow;
+}
+
+/* ---- The vCPU */
+
+/* @t is all zeroes.  What else is in there goes when the test does. */
+static int begin_fixture(struct kunit *test, struct msr_kunit *t)
+{
+	struct vcpu_vmx *vmx;
+	unsigned int i;
+
+	BUILD_BUG_ON(MSR_TYPE_R != KVM_MSR_FILTER_READ);
+	BUILD_BUG_ON(MSR_TYPE_W != KVM_MSR_FILTER_WRITE);
+
+	t->test = test;
+	t->kvm_vmx = kunit_kzalloc(test, sizeof(*t->kvm_vmx), GFP_KERNEL);
+	t->vmx = kunit_kzalloc(test, sizeof(*t->vmx), GFP_KERNEL);
+	t->vmx_before = kunit_kzalloc(test, sizeof(*t->vmx), GFP_KERNEL);
+	t->filter = kunit_kzalloc(test, sizeof(*t->filter), GFP_KERNEL);
+	t->hw = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	t->before = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	t->model = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	if (!t->kvm_vmx || !t->vmx || !t->vmx_before || !t->filter || !t->hw ||
+	    !t->before || !t->model)
+		return -ENOMEM;
+
+	for (i = 0; i < NR_FILLS; i++) {
+		t->fills[i] = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+		if (!t->fills[i])
+			return -ENOMEM;
+	}
+
+	for (i = 0; i < MAX_RANGES; i++) {
+		t->range_bitmaps[i] =
+			kunit_kzalloc(test, MAX_RANGE_MSRS / BITS_PER_BYTE +
+				      sizeof(long), GFP_KERNEL);
+		if (!t->range_bitmaps[i])
+			return -ENOMEM;
+	}
+
+	vmx = t->vmx;
+	vmx->vcpu.kvm = &t->kvm_vmx->kvm;
+	vmx->vmcs01.msr_bitmap = t->hw;
+	vmx->loaded_vmcs = &vmx->vmcs01;
+	/* Looked at if this KVM itself runs on Hyper-V. */
+	vmx->vmcs01.vmcs = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	if (!vmx->vmcs01.vmcs)
+		return -ENOMEM;
+
+	prandom_seed_state(&t->rnd, seed);
+	memset(t->fills[ONES], 0xff, PAGE_SIZE);
+	fill_random(t, t->fills[RANDOM], PAGE_SIZE);
+
+	if (init_srcu_struct(&t->kvm_vmx->kvm.srcu))
+		return -ENOMEM;
+	test->priv = t;
+	return 0;
+}
+
+static void end_fixture(struct kunit *test)
+{
+	struct msr_kunit *t = test->priv;
+
+	if (t)
+		cleanup_srcu_struct(&t->kvm_vmx->kvm.srcu);
+}
+
+#endif /* __KVM_X86_VMX_MSR_KUNIT_H */
