@@ -512,7 +512,7 @@ class Plans(Case):
         tree = mock.Mock()
         for has in (True, False):
             tree.has_selftest.return_value = tree.has_kunit.return_value = has
-            for source, known, users in (("series", True, has), ("kunit", True, has),
+            for source, known, users in (("series", True, True), ("kunit", True, has),
                                          ("own", has, has), ("6.1", not has, not has),
                                          ("rig", True, True)):
                 row = {"from": source, "name": "t"}
