@@ -238,7 +238,7 @@ static void try_set(struct msr_kunit *t, u32 msr, int type, bool set,
 			assign_msr_bit(t->model, msr, types[i],
 				       set || denied(t, msr, types[i]));
 
-	vmx_set_intercept_for_msr(&t->vmx->vcpu, msr, type, set);
+	vmx_kunit_set_intercept_for_msr(&t->vmx->vcpu, msr, type, set);
 	judge(t, mark);
 }
 
@@ -622,7 +622,7 @@ static int msr_intercept_init(struct kunit *test)
 	struct msr_intercept_test *own;
 
 	/* Nor is there any where KVM found no VMX. */
-	if (!cpu_has_vmx_msr_bitmap())
+	if (!vmx_kunit_has_msr_bitmap())
 		kunit_skip(test, "no MSR bitmaps");
 
 	own = kunit_kzalloc(test, sizeof(*own), GFP_KERNEL);
