@@ -30,8 +30,13 @@
  */
 #include <linux/kallsyms.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 
 #include "msr_kunit.h"
+
+static unsigned long long seed = 5101519;
+module_param(seed, ullong, 0444);
+MODULE_PARM_DESC(seed, "of what is random in the states that are tested");
 
 #define RANDOM_STATES		1000
 
@@ -560,7 +565,7 @@ static int msr_filter_init(struct kunit *test)
 	own->recalculated = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
 	if (!own->recalculated)
 		return -ENOMEM;
-	return begin_fixture(test, &own->t);
+	return begin_fixture(test, &own->t, seed);
 }
 
 static struct kunit_case msr_filter_cases[] = {

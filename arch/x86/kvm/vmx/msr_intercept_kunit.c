@@ -25,8 +25,13 @@
  * KVM sets when it likes, those of a mediated PMU, and the mark for Hyper-V.
  */
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 
 #include "msr_kunit.h"
+
+static unsigned long long seed = 5101519;
+module_param(seed, ullong, 0444);
+MODULE_PARM_DESC(seed, "of what is random in the states that are tested");
 
 #define RANDOM_STATES		1600
 #define STATES_PER_VCPU		16
@@ -628,7 +633,7 @@ static int msr_intercept_init(struct kunit *test)
 	own = kunit_kzalloc(test, sizeof(*own), GFP_KERNEL);
 	if (!own)
 		return -ENOMEM;
-	return begin_fixture(test, &own->t);
+	return begin_fixture(test, &own->t, seed);
 }
 
 static struct kunit_case msr_intercept_cases[] = {

@@ -2,7 +2,7 @@
 /*
  * What KUnit tests for MSR bitmaps need: a VM and a vCPU that exist only there and
  * never run, an MSR filter for the VM, MSR bitmaps to compare the vCPU's with, and
- * a generator of random numbers, whose seed can be set.
+ * random numbers that are the same for the same seed.
  *
  * To be included by a test module's only source.
  */
@@ -11,16 +11,11 @@
 
 #include <kunit/test.h>
 #include <linux/bitmap.h>
-#include <linux/moduleparam.h>
 #include <linux/prandom.h>
 #include <linux/srcu.h>
 
 #include "vmx.h"
 #include "x86.h"
-
-static unsigned long long seed = 5101519;
-module_param(seed, ullong, 0444);
-MODULE_PARM_DESC(seed, "of what is random in the states that are tested");
 
 #define MAX_REPORTS		4
 
@@ -51,6 +46,7 @@ struct msr_kunit {
 	struct kvm_x86_msr_filter *filter;
 	unsigned long *range_bitmaps[MAX_RANGES];
 
+	u64 seed;
 	struct rnd_state rnd;
 	unsigned int states;
 	unsigned int wrong;
@@ -140,7 +136,7 @@ static void report(struct msr_kunit *t, const unsigned long *expected,
 static void finish(struct msr_kunit *t, const char *more)
 {
 	kunit_info(t->test, "%u states%s, seed %llu, checksum %016llx\n",
-		   t->states, more, seed, t->checksum);
+		   t->states, more, t->seed, t->checksum);
 	KUNIT_EXPECT_EQ(t->test, t->wrong, 0U);
 }
 
@@ -280,7 +276,7 @@ static bool denied(struct msr_kunit *t, u32 msr, int type)
 /* ---- The vCPU */
 
 /* @t is all zeroes.  What else is in there goes when the test does. */
-static int begin_fixture(struct kunit *test, struct msr_kunit *t)
+static int begin_fixture(struct kunit *test, struct msr_kunit *t, u64 seed)
 {
 	struct vcpu_vmx *vmx;
 	unsigned int i;
@@ -323,6 +319,7 @@ static int begin_fixture(struct kunit *test, struct msr_kunit *t)
 	if (!vmx->vmcs01.vmcs)
 		return -ENOMEM;
 
+	t->seed = seed;
 	prandom_seed_state(&t->rnd, seed);
 	memset(t->fills[ONES], 0xff, PAGE_SIZE);
 	fill_random(t, t->fills[RANDOM], PAGE_SIZE);
