@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,7 +28,7 @@ def body(lines, name):
             while lines[j].endswith("\\"):
                 j += 1
             return i, j
-        if not (line[:1].isalpha() and f"{name}(" in line):
+        if not (line[:1].isalpha() and re.search(rf"\b{name}\(", line)):
             continue
         j = i
         while j < len(lines) and lines[j] != "{" and not lines[j].endswith(";"):

@@ -36,8 +36,9 @@ class Stage:
     fails: bool = False		# the command fails, and the TAP says whether it should
 
 
-def of_kernel(kernel, more):
-    """The stages of one kernel; more: all faults, and the whole suite."""
+def of_kernel(kernel, more, own_faults):
+    """The stages of one kernel; more: all faults, and the whole suite; own_faults: at
+    least those in the lines of the series."""
     if kernel == "ksrc":
         make, faults = ["make", f"KSRC={os.environ.get('KSRC', '')}"], True
     else:
@@ -47,7 +48,7 @@ def of_kernel(kernel, more):
     yield Stage(f"{kernel} check", [*make, "check"], f"build/{kernel}/check/check.tap")
     yield Stage(f"{kernel} run", [*make, "run", "AGAIN=1"],
                 f"{report}/tests/judgement.tap")
-    if faults:
+    if faults and (more or own_faults):
         own = [] if more else ["OWN=1"]
         yield Stage(f"{kernel} faults", [*make, "faults", *own],
                     f"{report}/faults/judgement.tap")
@@ -65,7 +66,7 @@ def of_kernel(kernel, more):
 def stages(what, kernels):
     yield Stage("lint", ["make", "lint"], "build/lint/lint.tap")
     for kernel in kernels:
-        yield from of_kernel(kernel, what == "test-all")
+        yield from of_kernel(kernel, what == "test-all", kernel == kernels[0])
 
 
 def state():
