@@ -129,15 +129,21 @@ def bugs(report):
 def row_of(name, tree):
     """What build/NAME holds of a tree."""
     folder = Path("build") / name
-    if not (folder / "applied").exists():
+    ksrc = os.environ.get("KSRC", "")
+    try:
+        since = (folder / "applied").stat().st_mtime
+        said = (folder / "src/.rig-version").read_text().split()
+        text = (folder / "src/Makefile").read_text()
+        # What has come since, and the series is not on it.
+        there = (folder / "src/.rig-version").stat().st_mtime <= since
+    except OSError:
+        there = False
+    if not there or name == "ksrc" and Path(said[2]) != Path(ksrc).resolve():
         raise Wrong(f"{folder}: the series is not on it: make tree "
-                    f"{'KSRC=DIR' if name == 'ksrc' else f'BASE={name}'}")
-    since = (folder / "applied").stat().st_mtime
-    text = (folder / "src/Makefile").read_text()
+                    f"{f'KSRC={ksrc}' if name == 'ksrc' else f'BASE={name}'}")
     release = ".".join(re.search(rf"(?m)^{part} = *(\S*)", text)[1] for part in
                        ("VERSION", "PATCHLEVEL", "SUBLEVEL"))
     release += re.search(r"(?m)^EXTRAVERSION = *(\S*)", text)[1]
-    said = (folder / "src/.rig-version").read_text().split()
     if not tree:
         tree = f"Debian {said[1]}" if name != "ksrc" else Path(said[2]).name
     series = (folder / "series").read_text().strip()

@@ -58,6 +58,8 @@ class Folder(unittest.TestCase):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         releases.PATH.write_text("# heading\n")
+        os.environ["KSRC"] = "/home/me/linux"
+        self.addCleanup(os.environ.pop, "KSRC")
 
     def patch(self, value, context="{"):
         (self.series / "0001-x.patch").write_text(
@@ -109,6 +111,19 @@ class Rows(Folder):
 
     def test_nothing_without_the_series(self):
         (self.build / "applied").unlink()
+        self.assertRaises(Wrong, releases.record, "ksrc")
+
+    def test_nothing_of_another_tree(self):
+        os.environ["KSRC"] = "/home/me/other"
+        self.assertRaises(Wrong, releases.record, "ksrc")
+
+    def test_nothing_of_a_tree_that_has_come_since(self):
+        new = (self.build / "applied").stat().st_mtime + 10
+        os.utime(self.build / "src/.rig-version", (new, new))
+        self.assertRaises(Wrong, releases.record, "ksrc")
+
+    def test_nothing_where_there_is_no_source(self):
+        shutil.rmtree(self.build / "src")
         self.assertRaises(Wrong, releases.record, "ksrc")
 
     def test_a_row_that_is_too_short(self):
