@@ -153,16 +153,18 @@ def suite_table(reports):
 
 
 def releases_table():
-    form = "  {:<9} {:<39} {:<10} {:<13} {:>9} {:>6} {:>6} {:>4}".format
-    lines = [RELEASES[0], "", form("kernel", "tree", "day", "patches of", "git am",
-                                   "check", "run", "bugs").rstrip()]
+    """The table of all trees; of a release without one, what is said of it."""
+    cells = [("kernel", "tree", "day", "patches of", "git am", "check", "run", "bugs")]
     for row in releases.read():
-        if row.by == "-":
-            lines.append(f"  {row.release:<9} {row.tree}")
-        else:
-            lines.append(form(row.release, row.tree, row.day, row.folder, row.am,
-                              row.check, row.run, row.bugs))
-    return lines + [""]
+        cells.append((row.release, row.tree) if row.by == "-" else (
+            row.release, row.tree, row.day, row.folder, row.am, row.check, row.run,
+            row.bugs))
+    widths = [max(map(len, column))
+              for column in zip(*(row for row in cells if len(row) > 2))]
+    return [RELEASES[0], ""] + ["  " + "  ".join(
+        f"{cell:<{width}}" if i < 4 else f"{cell:>{width}}"
+        for i, (cell, width) in enumerate(zip(row, widths))).rstrip()
+        for row in cells] + [""]
 
 
 def replace(marks, new, path=README):
