@@ -92,6 +92,14 @@ class Rows(Folder):
         self.row()
         self.assertEqual(len(releases.read()), 1)
 
+    def test_what_was_not_tried_again_is_kept_for_the_same_lines(self):
+        self.tap("1..1\nok 1 - a\n")
+        self.row()
+        (self.build / "check/check.tap").unlink()
+        self.assertEqual(self.row().check, "1/1")
+        self.patch("1", "other")
+        self.assertEqual(self.row().check, "-")
+
     def test_a_tree_takes_the_place_of_none(self):
         releases.PATH.write_text("# heading\n7.0\tnone\t-\tv6.18-v7.1\t-\t-\t-\t-\t-\t-\n"
                                  "7.1\tnone\t-\tv6.18-v7.1\t-\t-\t-\t-\t-\t-\n")
