@@ -8,7 +8,7 @@ VMX ?= auto
 KSRC ?=
 V ?= 0
 JOBS ?= $(shell nproc)
-export KSRC KCONFIG TREE VMX V CACHE MIRROR PIN JOBS FAULTS TESTS FRESH BOOT_LIMIT BOOT_STALL QEMU_ACCEL
+export KSRC KCONFIG KEXTRA TREE VMX V CACHE MIRROR PIN JOBS FAULTS TESTS FRESH BOOT_LIMIT BOOT_STALL QEMU_ACCEL
 
 RIG := tools/rig
 STEPS := $(RIG)/steps
@@ -18,6 +18,11 @@ BASES := $(shell awk '!/^\#/ && NF { print $$1 }' $(RIG)/tables/kernels)
 ifeq ($(KSRC),)
 ifeq ($(filter $(BASE),$(BASES)),)
 $(error BASE=$(BASE) is unknown, there is: $(BASES))
+endif
+endif
+ifneq ($(KEXTRA),)
+ifeq ($(wildcard $(KEXTRA)),)
+$(error KEXTRA=$(KEXTRA) is not there: it is a file of lines CONFIG_...=)
 endif
 endif
 
@@ -60,6 +65,7 @@ help:
 	@echo '  KSRC=DIR       or a kernel tree of yours; it is not modified'
 	@echo '  TREE=NAME      whose tree KSRC is, for "make releases"'
 	@echo '  KCONFIG=FILE   a .config for the builds of "make check", not the rig'\''s'
+	@echo '  KEXTRA=FILE    options on top of the rig'\''s, for a tree that needs more'
 	@echo '  VMX=auto       bochs (emulated), kvm (real), or auto'
 	@echo '  V=0            1: all that is run, and what it prints'
 	@echo '  CACHE=DIR      for downloads (~/.cache/kvm-msr-filter)'

@@ -33,7 +33,7 @@ class Row:
     check: str			# "33/33", "-"
     run: str			# "22/22", "-"
     bugs: str			# how many tests fail unpatched and pass patched, "-"
-    by: str			# BASE= or KSRC=
+    by: str			# BASE= or KSRC=, and KEXTRA=
 
 
 def read():
@@ -153,7 +153,8 @@ def row_of(name, tree):
     return Row(release, tree, time.strftime("%Y-%m-%d"), series, ranges(took),
                wanted_lines(series, took), count(folder / "check/check.tap", since),
                run, "-" if run == "-" else bugs(folder / "report/tests"),
-               "KSRC=" if name == "ksrc" else f"BASE={name}")
+               ("KSRC=" if name == "ksrc" else f"BASE={name}") +
+               (" KEXTRA=" if os.environ.get("KEXTRA") else ""))
 
 
 def record(name):
@@ -168,7 +169,7 @@ def record(name):
     rows = [row for row in read()
             if (row.release, row.tree) != (new.release, new.tree) and
             # No more than one row of what BASE= takes, and none without a tree.
-            (row.by != new.by or row.by == "KSRC=") and
+            (row.by != new.by or row.by.startswith("KSRC=")) and
             (row.by != "-" or version(row.release)[:2] != version(new.release)[:2])]
     write(rows + [new])
     print(f"  RELEASE {new.release}, {new.tree}: patches {new.am} of {new.folder}, "

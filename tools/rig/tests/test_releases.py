@@ -82,6 +82,13 @@ class Rows(Folder):
         self.assertEqual((row.release, row.tree, row.am, row.check, row.run, row.by),
                          ("7.0.3", "linux", "1", "1/2", "-", "KSRC="))
 
+    def test_the_row_says_that_the_kernel_wants_options_of_its_own(self):
+        os.environ["KEXTRA"] = "options"
+        self.addCleanup(os.environ.pop, "KEXTRA")
+        self.assertEqual(self.row().by, "KSRC= KEXTRA=")
+        self.assertEqual(self.row().by, "KSRC= KEXTRA=")
+        self.assertEqual(len(releases.read()), 1)
+
     def test_tree_says_whose_it_is(self):
         os.environ["TREE"] = "me/linux"
         self.addCleanup(os.environ.pop, "TREE")
