@@ -157,15 +157,22 @@ def row_of(name, tree):
                (" KEXTRA=" if os.environ.get("KEXTRA") else ""))
 
 
+def earlier(result):
+    return result if result == "-" or result.startswith("(") else f"({result})"
+
+
 def record(name):
     new = row_of(name, os.environ.get("TREE"))
     for old in read():
-        # What was found by the same lines, and not tried again, still holds.
-        if (old.release, old.tree, old.lines) == (new.release, new.tree, new.lines):
-            if new.check == "-":
-                new.check = old.check
-            if new.run == "-":
-                new.run, new.bugs = old.run, old.bugs
+        if (old.release, old.tree) != (new.release, new.tree):
+            continue
+        # What was found by the same lines, and not tried again, still holds; else it
+        # is what the series was like earlier.
+        kept = earlier if old.lines != new.lines else str
+        if new.check == "-":
+            new.check = kept(old.check)
+        if new.run == "-":
+            new.run, new.bugs = kept(old.run), kept(old.bugs)
     rows = [row for row in read()
             if (row.release, row.tree) != (new.release, new.tree) and
             # No more than one row of what BASE= takes, and none without a tree.

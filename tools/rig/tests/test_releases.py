@@ -104,8 +104,15 @@ class Rows(Folder):
         self.row()
         (self.build / "check/check.tap").unlink()
         self.assertEqual(self.row().check, "1/1")
-        self.patch("1", "other")
-        self.assertEqual(self.row().check, "-")
+
+    def test_what_was_found_by_other_lines_is_marked(self):
+        self.tap("1..1\nok 1 - a\n")
+        self.row()
+        (self.build / "check/check.tap").unlink()
+        for context in ("other", "another"):
+            self.patch("1", context)
+            row = self.row()
+            self.assertEqual((row.check, row.run, row.bugs), ("(1/1)", "-", "-"))
 
     def test_a_tree_takes_the_place_of_none(self):
         releases.PATH.write_text("# heading\n7.0\tnone\t-\tv6.18-v7.1\t-\t-\t-\t-\t-\t-\n"
