@@ -12,7 +12,7 @@ from common import KERNELS, Case
 from riglib import faults, judge, ktap, plan, results, stages, tables
 from riglib.boot import Ending
 from riglib.errors import Wrong
-from riglib.views import tap, text
+from riglib.views import readme, tap, text
 
 RESULT = re.compile(r"    (not )?ok [0-9]+ ")
 
@@ -199,6 +199,48 @@ class Missing(Case):
         self.assertEqual(run.bad(readme=(now, now)), [])
         self.assertBad(run, "README", readme=([], now))
         self.assertBad(run, "README", readme=([], []))
+
+
+class Readme(Case):
+    """The tables in README, of the results of some kernels."""
+
+    def setUp(self):
+        super().setUp()
+        for name, value in (("README", self.folder / "README"),
+                            ("patches_tree", lambda: "123456789012")):
+            patched = mock.patch.object(readme, name, value)
+            patched.start()
+            self.addCleanup(patched.stop)
+        readme.README.write_text("\n".join(
+            [readme.TESTS[0], "", readme.TESTS[1], readme.SUITE[0], "",
+             "  6.1      its own   73     54     12      6         1          0",
+             readme.SUITE[1], ""]))
+        self.reports = {kernel: self.recorded(kernel).results()
+                        for kernel in ("5.10", "6.1")}
+        self.both = readme.tests_table(self.reports)
+        readme.replace(readme.TESTS, self.both, readme.README)
+
+    def test_a_column_reads_as_it_was_written(self):
+        for kernel, one in self.reports.items():
+            self.assertEqual(sorted(readme.column_of(kernel)),
+                             sorted(readme.column(one)))
+
+    def test_a_kernel_without_new_results_keeps_its_column_and_says_so(self):
+        readme.replace(readme.TESTS, readme.tests_table(
+            {"5.10": self.reports["5.10"]}), readme.README)
+        lines = readme.README.read_text().split("\n")
+        self.assertEqual(sum(line.endswith(readme.EARLIER) for line in lines), 1)
+        self.assertEqual(
+            [line for line in map(lambda line: line.removesuffix(readme.EARLIER), lines)
+             if line in self.both and line], list(filter(None, self.both)))
+        # Once more, and it is said no more often.
+        again = readme.tests_table({"5.10": self.reports["5.10"]})
+        self.assertTrue(set(again) <= set(lines))
+
+    def test_its_suite_is_kept_too(self):
+        self.assertEqual([line.split() for line in readme.suite_table({}) if
+                          line.startswith("  6.1 ")],
+                         ["6.1 its own 73 54 12 6 1 0".split()])
 
 
 class UsersTree(Case):

@@ -124,29 +124,61 @@ def patches_tree():
     return done.stdout.strip() or "unknown"
 
 
+EARLIER = ", by an earlier run"
+
+
+def kept(reports):
+    """The kernels that README is about, and build/ has no results of."""
+    said = [line.split()[:1] for line in section(TESTS)] + \
+           [line.split()[:1] for line in section(SUITE)]
+    return [kernel for kernel in tables.kernels()
+            if kernel not in reports and [kernel] in said]
+
+
+def heading_of(kernel):
+    """What README says it was that ran, of a kernel whose column is kept."""
+    for line in section(TESTS):
+        if line.split()[:1] == [kernel]:
+            return line.removesuffix(EARLIER) + EARLIER
+    return f"  {kernel:<8}unknown{EARLIER}"
+
+
 def tests_table(reports):
+    old = kept(reports)
+    kernels = [kernel for kernel in tables.kernels() if kernel in (*reports, *old)]
     lines = [TESTS[0], ""]
-    lines += [f"  {kernel:<8}{one.plan.version}, patches/{one.plan.series}"
-              for kernel, one in reports.items()]
+    for kernel in kernels:
+        plan = reports[kernel].plan if kernel in reports else None
+        lines.append(f"  {kernel:<8}{plan.version}, patches/{plan.series}" if plan else
+                     heading_of(kernel))
     lines.append(f"  series  git tree {patches_tree()} in patches/")
     lines += list(dict.fromkeys(line for one in reports.values()
                                 for line in text.head(one)[1:]))
-    columns = [dict(column(one)) for one in reports.values()]
-    order = [name for part in (verdicts, figures)
-             for name in merge([part(one) for one in reports.values()])]
+    columns = [column(reports[kernel]) if kernel in reports else column_of(kernel)
+               for kernel in kernels]
+    # The verdicts, and then what has a number.
+    order = [name for measured in (False, True)
+             for name in merge([[(name, value) for name, value in one
+                                 if bool(re.search(r"\d", value)) == measured]
+                                for one in columns])]
     lines += ["", f"  {'test':<{NAME}}" + "".join(
-        f" {kernel:>{CELL}}" for kernel in reports)]
+        f" {kernel:>{CELL}}" for kernel in kernels)]
     for name in order:
         lines.append(f"  {name:<{NAME}}" + "".join(
-            f" {one.get(name, '-'):>{CELL}}" for one in columns))
+            f" {dict(one).get(name, '-'):>{CELL}}" for one in columns))
     return lines + [""]
 
 
 def suite_table(reports):
+    old = kept(reports)
     lines = [SUITE[0], "", f"  {'kernel':<8} {'tests':<18} {'run':>6} {'pass':>6} "
              f"{'skip':>6} {'fail':>6} {'fail>pass':>9} {'unexpected':>10}"]
-    for one in reports.values():
-        for row in of_suite(one, judge.judge_suite(one)):
+    for kernel in tables.kernels():
+        rows = suite_of(kernel) if kernel in old else []
+        if kernel in reports:
+            one = reports[kernel]
+            rows = of_suite(one, judge.judge_suite(one))
+        for row in rows:
             lines.append("  {:<8} {:<18} {:>6} {:>6} {:>6} {:>6} {:>9} {:>10}".format(
                 *row))
     return lines + [""]
@@ -182,7 +214,7 @@ def replace(marks, new, path=README):
 
 def update():
     """All kernels' results into README, and into the folders of patches/ on which
-    of them each was run last."""
+    of them each was run last.  What there are no new results of is kept."""
     for path in (README, PATCHES_README):
         replace(RELEASES, releases_table(), path)
     tests, suites = reported("tests"), reported("suite")
@@ -191,9 +223,10 @@ def update():
     replace(TESTS, tests_table(tests))
     if suites:
         replace(SUITE, suite_table(suites))
+    told = [re.fullmatch(r"(.*), patches/(\S+)", line[10:].removesuffix(EARLIER))
+            for line in section(TESTS)]
     for series in tables.folders():
-        ran = [one.plan.version for one in tests.values()
-               if one.plan.series == series]
+        ran = [found[1] for found in told if found and found[2] == series]
         path = tables.PATCHES / series / "README"
         if ran:
             path.write_text(re.sub(r"(?m)^Last run on: .*",
