@@ -325,6 +325,23 @@ class Source(unittest.TestCase):
         self.assertIn("wants none of our series", self.lines[-1])
         self.assertEqual(list((self.top / "build/next").iterdir()), [])
 
+    def test_what_a_build_left_in_a_users_commit_is_not_copied(self):
+        tree = self.top / "mine"
+        built = (".config", "include/config/auto.conf", "include/generated/bounds.h",
+                 "arch/x86/include/generated/asm/x.h")
+        for file in ("MAINTAINERS", "Kbuild", "Makefile", "arch/x86/kvm/Kconfig",
+                     "include/linux/kvm.h", *built):
+            (tree / file).parent.mkdir(parents=True, exist_ok=True)
+            (tree / file).write_text("VERSION = 7\n")
+        for words in ("init -q", "add -Af .", "-c user.name=x -c user.email=x@x "
+                      "commit -qm x"):
+            subprocess.run(["git", "-C", tree, *words.split()], check=True)
+        done = self.source("copy", str(tree), "build/ksrc/src")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        copy = self.top / "build/ksrc/src"
+        self.assertTrue((copy / "include/linux/kvm.h").exists())
+        self.assertEqual([file for file in built if (copy / file).exists()], [])
+
     def test_series_removes_what_an_older_rig_has_left(self):
         self.deb("linux-source-7.3", "7.3~rc7-1~exp1")
         self.none_answers()
