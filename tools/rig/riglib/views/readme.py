@@ -127,58 +127,45 @@ def patches_tree():
 EARLIER = ", by an earlier run"
 
 
-def kept(reports):
-    """The kernels that README is about, and build/ has no results of."""
-    said = [line.split()[:1] for line in section(TESTS)] + \
-           [line.split()[:1] for line in section(SUITE)]
-    return [kernel for kernel in tables.kernels()
-            if kernel not in reports and [kernel] in said]
-
-
 def heading_of(kernel):
     """What README says it was that ran, of a kernel whose column is kept."""
-    for line in section(TESTS):
-        if line.split()[:1] == [kernel]:
-            return line.removesuffix(EARLIER) + EARLIER
-    return f"  {kernel:<8}unknown{EARLIER}"
+    said = next(line for line in section(TESTS) if line.split()[:1] == [kernel])
+    return said.removesuffix(EARLIER) + EARLIER
 
 
 def tests_table(reports):
-    old = kept(reports)
-    kernels = [kernel for kernel in tables.kernels() if kernel in (*reports, *old)]
+    columns = {}
+    for kernel in tables.kernels():
+        rows = column(reports[kernel]) if kernel in reports else column_of(kernel)
+        if rows:
+            columns[kernel] = dict(rows)
     lines = [TESTS[0], ""]
-    for kernel in kernels:
+    for kernel in columns:
         plan = reports[kernel].plan if kernel in reports else None
         lines.append(f"  {kernel:<8}{plan.version}, patches/{plan.series}" if plan else
                      heading_of(kernel))
     lines.append(f"  series  git tree {patches_tree()} in patches/")
     lines += list(dict.fromkeys(line for one in reports.values()
                                 for line in text.head(one)[1:]))
-    columns = [column(reports[kernel]) if kernel in reports else column_of(kernel)
-               for kernel in kernels]
     # The verdicts, and then what has a number.
     order = [name for measured in (False, True)
-             for name in merge([[(name, value) for name, value in one
+             for name in merge([[(name, value) for name, value in one.items()
                                  if bool(re.search(r"\d", value)) == measured]
-                                for one in columns])]
+                                for one in columns.values()])]
     lines += ["", f"  {'test':<{NAME}}" + "".join(
-        f" {kernel:>{CELL}}" for kernel in kernels)]
+        f" {kernel:>{CELL}}" for kernel in columns)]
     for name in order:
         lines.append(f"  {name:<{NAME}}" + "".join(
-            f" {dict(one).get(name, '-'):>{CELL}}" for one in columns))
+            f" {one.get(name, '-'):>{CELL}}" for one in columns.values()))
     return lines + [""]
 
 
 def suite_table(reports):
-    old = kept(reports)
     lines = [SUITE[0], "", f"  {'kernel':<8} {'tests':<18} {'run':>6} {'pass':>6} "
              f"{'skip':>6} {'fail':>6} {'fail>pass':>9} {'unexpected':>10}"]
     for kernel in tables.kernels():
-        rows = suite_of(kernel) if kernel in old else []
-        if kernel in reports:
-            one = reports[kernel]
-            rows = of_suite(one, judge.judge_suite(one))
-        for row in rows:
+        one = reports.get(kernel)
+        for row in of_suite(one, judge.judge_suite(one)) if one else suite_of(kernel):
             lines.append("  {:<8} {:<18} {:>6} {:>6} {:>6} {:>6} {:>9} {:>10}".format(
                 *row))
     return lines + [""]
