@@ -237,10 +237,16 @@ class Readme(Case):
         again = readme.tests_table({"5.10": self.reports["5.10"]})
         self.assertTrue(set(again) <= set(lines))
 
-    def test_its_suite_is_kept_too(self):
-        self.assertEqual([line.split() for line in readme.suite_table({}) if
-                          line.startswith("  6.1 ")],
-                         ["6.1 its own 73 54 12 6 1 0".split()])
+    def test_its_suite_is_kept_too_and_says_so(self):
+        for _ in range(2):
+            lines = readme.suite_table({})
+            self.assertEqual([line.split() for line in lines if
+                              line.startswith("  6.1 ")],
+                             ["6.1 its own 73 54 12 6 1 0".split()])
+            self.assertEqual([line for line in lines if line.endswith(readme.EARLIER)],
+                             [f"  6.1{readme.EARLIER}"])
+            self.assertEqual(len(readme.suite_of("6.1")), 1)
+            readme.replace(readme.SUITE, lines, readme.README)
 
 
 class UsersTree(Case):

@@ -17,6 +17,8 @@ SUITE = ('What "make kselftest" counts, of what is run on both variants',
 RELEASES = ("The trees that the series was tried on", "  git am  ")
 PATCHES_README = Path("patches/README")
 NAME, CELL = 33, 10
+# Of a kernel that there are no new results of, whose column and counts are kept.
+EARLIER = ", by an earlier run"
 
 
 def verdicts(results):
@@ -124,9 +126,6 @@ def patches_tree():
     return done.stdout.strip() or "unknown"
 
 
-EARLIER = ", by an earlier run"
-
-
 def heading_of(kernel):
     """What README says it was that ran, of a kernel whose column is kept."""
     said = next(line for line in section(TESTS) if line.split()[:1] == [kernel])
@@ -168,6 +167,10 @@ def suite_table(reports):
         for row in of_suite(one, judge.judge_suite(one)) if one else suite_of(kernel):
             lines.append("  {:<8} {:<18} {:>6} {:>6} {:>6} {:>6} {:>9} {:>10}".format(
                 *row))
+    old = [kernel for kernel in tables.kernels()
+           if kernel not in reports and suite_of(kernel)]
+    if old:
+        lines += ["", "  " + ", ".join(old) + EARLIER]
     return lines + [""]
 
 
