@@ -135,8 +135,9 @@ class Tree:
              f"patched:{path}"], capture_output=True, check=False).returncode == 0
 
     def has_selftest(self, program):
-        return any(self.has(f"{SELFTESTS}/{arch}/{program}.c")
-                   for arch in ("x86", "x86_64"))
+        """Whether it can be built there: some have the sources, and no Makefile."""
+        return self.has(f"{SELFTESTS}/Makefile") and any(
+            self.has(f"{SELFTESTS}/{arch}/{program}.c") for arch in ("x86", "x86_64"))
 
     def has_kunit(self):
         return self.has(f"{KUNIT}/.kunitconfig")
