@@ -138,6 +138,10 @@ static void fill_model(struct msr_kunit *t)
 			assign_msr_bit(t->model, pt_msrs[i], type,
 				       !pt || denied(t, pt_msrs[i], type));
 
+		for (i = 0; i < nr_lbrs_passed(t); i++)
+			assign_msr_bit(t->model, lbr_msrs[i], type,
+				       denied(t, lbr_msrs[i], type));
+
 		if (own->resets_x2apic)
 			bitmap_set(t->model, msr_bit(X2APIC_FIRST, type),
 				   X2APIC_COUNT);
@@ -179,6 +183,11 @@ static void recalculate_all(struct msr_kunit *t)
 	for (i = 0; own->updates_pt && i < ARRAY_SIZE(pt_msrs); i++) {
 		set_intercept(t, pt_msrs[i], MSR_TYPE_R, !pt);
 		set_intercept(t, pt_msrs[i], MSR_TYPE_W, !pt);
+	}
+
+	for (i = 0; i < nr_lbrs_passed(t); i++) {
+		set_intercept(t, lbr_msrs[i], MSR_TYPE_R, false);
+		set_intercept(t, lbr_msrs[i], MSR_TYPE_W, false);
 	}
 
 	for (i = 0; own->resets_x2apic && i < ARRAY_SIZE(types); i++)
@@ -551,6 +560,26 @@ static void msr_filter_random(struct kunit *test)
 	finish(t, "");
 }
 
+/*
+ * LBR MSRs have no slots.  There is no checksum of these bitmaps, as many kernels
+ * leave their bits as they are when the filter changes.
+ */
+static void msr_filter_lbr(struct kunit *test)
+{
+	struct msr_kunit *t = begin(test);
+	unsigned int n;
+
+	if (!t)
+		return;
+
+	for (n = 0; n < RANDOM_STATES / 4; n++) {
+		begin_random_state(t);
+		random_lbrs(t);
+		try_state(t);
+	}
+	KUNIT_EXPECT_EQ(test, t->wrong, 0U);
+}
+
 /* ---- The suite */
 
 static int msr_filter_init(struct kunit *test)
@@ -573,6 +602,7 @@ static struct kunit_case msr_filter_cases[] = {
 	KUNIT_CASE(msr_filter_each_pair),
 	KUNIT_CASE(msr_filter_ranges),
 	KUNIT_CASE(msr_filter_random),
+	KUNIT_CASE(msr_filter_lbr),
 	{}
 };
 

@@ -21,8 +21,8 @@
  * same.
  *
  * There is no VMCS, i.e. nothing here may get to VMREAD or VMWRITE; KVM or the CPU
- * complain if it does.  Not tested: the intercepts of x2APIC and LBR MSRs, which
- * KVM sets when it likes, those of a mediated PMU, and the mark for Hyper-V.
+ * complain if it does.  Not tested: the intercepts of x2APIC MSRs, which KVM sets
+ * when it likes, those of a mediated PMU, and the mark for Hyper-V.
  */
 #include <linux/module.h>
 #include <linux/moduleparam.h>
@@ -403,7 +403,7 @@ static enum verdict want(struct msr_kunit *t, const struct msr_rule *rule)
 static void try_recalc(struct msr_kunit *t, bool mark)
 {
 	const struct msr_rule *rule;
-	unsigned int i;
+	unsigned int i, n;
 
 	prepare(t, mark);
 	for (rule = rules; rule < rules + ARRAY_SIZE(rules); rule++) {
@@ -417,6 +417,10 @@ static void try_recalc(struct msr_kunit *t, bool mark)
 					       verdict == INTERCEPT ||
 					       denied(t, rule->msr, types[i]));
 	}
+	for (n = 0; n < nr_lbrs_passed(t); n++)
+		for (i = 0; i < ARRAY_SIZE(types); i++)
+			assign_msr_bit(t->model, lbr_msrs[n], types[i],
+				       denied(t, lbr_msrs[n], types[i]));
 
 	vmx_kunit_recalc_msr_intercepts(&t->vmx->vcpu);
 	judge(t, mark);
@@ -620,6 +624,27 @@ static void msr_intercept_unchanged(struct kunit *test)
 	finish_counted(t);
 }
 
+/*
+ * LBR MSRs, which KVM passes through when perf gives them to the guest.  There is
+ * no checksum of these bitmaps, as many kernels leave their bits as they are when
+ * the filter changes.
+ */
+static void msr_intercept_lbr(struct kunit *test)
+{
+	struct msr_kunit *t = test->priv;
+	unsigned int n;
+
+	probe(t);
+	for (n = 0; n < RANDOM_STATES / STATES_PER_VCPU; n++) {
+		change_state(t);
+		random_lbrs(t);
+		memcpy(t->before, t->fills[RANDOM], PAGE_SIZE);
+		try_recalc(t, below(t, 2));
+		try_again(t);
+	}
+	KUNIT_EXPECT_EQ(test, t->wrong, 0U);
+}
+
 /* ---- The suite */
 
 static int msr_intercept_init(struct kunit *test)
@@ -642,6 +667,7 @@ static struct kunit_case msr_intercept_cases[] = {
 	KUNIT_CASE(msr_intercept_recalc),
 	KUNIT_CASE(msr_intercept_recalc_random),
 	KUNIT_CASE(msr_intercept_unchanged),
+	KUNIT_CASE(msr_intercept_lbr),
 	{}
 };
 

@@ -273,6 +273,70 @@ static bool denied(struct msr_kunit *t, u32 msr, int type)
 	return !filter->default_allow;
 }
 
+/* ---- LBR MSRs */
+
+#if defined(PMU_CAP_LBR_FMT) || defined(PERF_CAP_LBR_FMT)
+
+/* Those of a CPU that has two of each.  Not all CPUs have the last two. */
+static const u32 lbr_msrs[] = {
+	MSR_LBR_SELECT,
+	MSR_LBR_TOS,
+	MSR_LBR_NHM_FROM,
+	MSR_LBR_NHM_FROM + 1,
+	MSR_LBR_NHM_TO,
+	MSR_LBR_NHM_TO + 1,
+	MSR_LBR_INFO_0,
+	MSR_LBR_INFO_0 + 1,
+};
+
+/* Whether KVM passes them through is a matter of what perf gives to the guest. */
+static void use_lbrs(struct msr_kunit *t, bool passed, bool info)
+{
+	struct lbr_desc *desc = &t->vmx->lbr_desc;
+
+	desc->msr_passthrough = passed;
+	desc->records.nr = 2;
+	desc->records.from = MSR_LBR_NHM_FROM;
+	desc->records.to = MSR_LBR_NHM_TO;
+	desc->records.info = info ? MSR_LBR_INFO_0 : 0;
+}
+
+/* How many of the above KVM passes through now, i.e. has to set anew. */
+static unsigned int nr_lbrs_passed(struct msr_kunit *t)
+{
+	const struct lbr_desc *desc = &t->vmx->lbr_desc;
+
+	if (!desc->msr_passthrough)
+		return 0;
+	return ARRAY_SIZE(lbr_msrs) - (desc->records.info ? 0 : 2);
+}
+
+#else /* Before 5.12 KVM has none. */
+
+static const u32 lbr_msrs[] = { MSR_LBR_SELECT };
+
+static void use_lbrs(struct msr_kunit *t, bool passed, bool info)
+{
+}
+
+static unsigned int nr_lbrs_passed(struct msr_kunit *t)
+{
+	return 0;
+}
+
+#endif
+
+/* A vCPU that mostly has them passed through, and a filter that is about them. */
+static void random_lbrs(struct msr_kunit *t)
+{
+	unsigned int ranges;
+
+	use_lbrs(t, below(t, 4), below(t, 2));
+	new_filter(t, below(t, 2));
+	for (ranges = below(t, MAX_RANGES + 1); ranges; ranges--)
+		filter_add_random(t, lbr_msrs[below(t, ARRAY_SIZE(lbr_msrs))]);
+}
+
 /* ---- The vCPU */
 
 /* @t is all zeroes.  What else is in there goes when the test does. */

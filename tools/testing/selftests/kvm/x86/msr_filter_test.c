@@ -309,6 +309,10 @@ static enum msr_handler test_access(const struct test_vm *t,
 	TEST_ASSERT(outcome.reason == expected.reason,
 		    "%s: KVM_MSR_EXIT_REASON %u, expected %u", when,
 		    outcome.reason, expected.reason);
+	/* However long the filter is, an access takes one exit at most. */
+	TEST_ASSERT(outcome.exits <= MSR_NR_ACCESSES + MSR_MAX_NOISE,
+		    "%s: KVM counts %lu VM-Exits for %u %ss", when,
+		    outcome.exits, MSR_NR_ACCESSES, write ? "write" : "read");
 	check_value(t->vcpu, msr, write, &outcome);
 	return outcome.handler;
 }

@@ -47,10 +47,6 @@ static inline void compat_prepare_vmcs(struct vmx_pages *vmx, void *l2_rip)
  * Hosts before 5.14 have no KVM_GET_STATS_FD, and these libraries no such
  * macro.  Debugfs has the same counters, on every kernel, as sums over the vCPUs
  * of a VM, i.e. for the vCPU that runs if the others don't.
- *
- * Late 5.10.y kernels, 5.10.223 for one, also count an "exit" for each range
- * that kvm_msr_allowed() walks past, i.e. may report more exits than accesses
- * for an MSR that is intercepted, and a few for the update of the filter.
  */
 static inline u64 compat_get_stat(struct kvm_vm *vm, const char *name)
 {
