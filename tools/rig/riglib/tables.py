@@ -113,7 +113,7 @@ def folders():
 def lint():
     """What is wrong with the tables, a line each."""
     known = set(kernels()) | folders() | {"*", "-"}
-    for name in ("tests", "figures", "suite", "skips", "packages"):
+    for name in ("tests", "figures", "suite", "skips", "packages", "holes"):
         try:
             read(name)
         except Wrong as error:
@@ -140,6 +140,13 @@ def lint():
                 yield f"figures: {row['name']}: its pattern has no group n"
         except re.error as error:
             yield f"figures: {row['name']}: {error}"
+    run = {test["name"] for test in tests} | {
+        f"{row['name']}@svm" for row in read("suite") if row["machine"] == "svm"}
+    for row in read("holes"):
+        if row["test"].split("/")[0] not in run:
+            yield f"holes: no test is called {row['test']}"
+        if not set(row["kernels"].split(",")) <= known:
+            yield f"holes: {row['test']}: unknown kernel in {row['kernels']}"
     for row in read("skips"):
         if row["machine"] not in MACHINES_OF_ROWS:
             yield f"skips: {row['name']}: unknown machine {row['machine']}"

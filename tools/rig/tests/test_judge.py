@@ -214,7 +214,7 @@ class Readme(Case):
         readme.README.write_text("\n".join(
             [readme.TESTS[0], "", readme.TESTS[1], readme.SUITE[0], "",
              "  6.1      its own   73     54     12      6         1          0",
-             readme.SUITE[1], ""]))
+             readme.SUITE[1], "", readme.HOLES[0], "", readme.HOLES[1], ""]))
         self.reports = {kernel: self.recorded(kernel).results()
                         for kernel in ("5.10", "6.1")}
         self.both = readme.tests_table(self.reports)
@@ -247,6 +247,35 @@ class Readme(Case):
                              [f"  6.1{readme.EARLIER}"])
             self.assertEqual(len(readme.suite_of("6.1")), 1)
             readme.replace(readme.SUITE, lines, readme.README)
+
+    def holes(self, *tests):
+        """The table of holes that these recorded results make, written and read."""
+        lines = readme.holes_table({one: self.reports[one] for one in tests}, {})
+        readme.replace(readme.HOLES, lines, readme.README)
+        return {line.split()[0]: re.findall("not run|\\S+", line[2 + readme.HOLE:])
+                for line in lines if line.startswith("    ")}
+
+    def cell(self, rows, name, kernel):
+        return rows[name][list(tables.kernels()).index(kernel)]
+
+    def test_a_hole_is_as_its_test_ended(self):
+        rows = self.holes("5.10", "6.1")
+        self.assertEqual(self.cell(rows, "msr_filter_l2_test", "6.1"), "open>closed")
+        self.assertEqual(self.cell(rows, "msr_filter_nested_test", "6.1"), "-")
+        self.assertEqual(self.cell(rows, "msr_filter_l2_test", "next"), "not run")
+        # The same, kept.
+        rows = self.holes()
+        self.assertEqual(self.cell(rows, "msr_filter_l2_test", "6.1"), "open>closed")
+        self.assertEqual(self.cell(rows, "msr_filter_l2_test", "next"), "not run")
+
+    def test_a_hole_that_no_test_showed_is_not_closed(self):
+        for record in self.reports["6.1"].records:
+            record.verdict = "pass" if record.variant == "unpatched" else "missing"
+        rows = self.holes("6.1")
+        self.assertEqual(self.cell(rows, "msr_filter_l2_test", "6.1"), "pass>missing")
+        # KUnit's recorded log has no such case.
+        self.assertEqual(self.cell(rows, "kvm-intel-kunit/msr_filter_lbr", "6.1"),
+                         "missing")
 
 
 class UsersTree(Case):

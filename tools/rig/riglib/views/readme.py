@@ -14,9 +14,15 @@ TESTS = ('What "make test-all" prints: unpatched>patched where the two differ',
          "  An instruction is ")
 SUITE = ('What "make kselftest" counts, of what is run on both variants',
          '  "fail" is ')
+HOLES = ("What a filter did not keep guests from, and does with the series",
+         "  open>closed: ")
 RELEASES = ("The trees that the series was tried on", "  git am  ")
 PATCHES_README = Path("patches/README")
 NAME, CELL = 33, 10
+HOLE, SEEN_CELL = 38, 13
+# A hole that a test sees, by how it ends unpatched and patched.
+SEEN = {("fail", "pass"): "open>closed", ("fail", "fail"): "open",
+        ("pass", "pass"): "not seen"}
 # Of a kernel that there are no new results of, whose column and counts are kept.
 EARLIER = ", by an earlier run"
 
@@ -159,6 +165,52 @@ def tests_table(reports):
     return lines + [""]
 
 
+def verdict_of(record, case):
+    """How a test ended or, of KUnit's, one case of it."""
+    if not case:
+        return record.verdict
+    for line in record.log:
+        found = re.fullmatch(rf"\s*(not )?ok \d+ (- )?{case}", line)
+        if found:
+            return "fail" if found[1] else "pass"
+    return "missing"
+
+
+def hole_seen(row, kernel, tests, suites):
+    """A cell of the table of holes, or None where there are no new results."""
+    series = tables.kernels()[kernel]["series"]
+    if not tables.holds_for(row["kernels"], kernel, series):
+        return "-"
+    test, _, case = row["test"].partition("/")
+    name, _, machine = test.partition("@")
+    results = (suites if machine else tests).get(kernel)
+    if not results:
+        return None
+    found = [tuple(verdict_of(record, case) for record in results.of(
+        variant=variant, name=name, test=True)
+        if record.machine == (machine or results.plan.machine))
+        for variant in results.plan.variants]
+    u, p = (one[0] if one else "missing" for one in found)
+    return SEEN.get((u, p), u if u == p else f"{u}>{p}")
+
+
+def holes_table(tests, suites):
+    """Two lines for a hole: what it is, and what its test says of each kernel."""
+    kernels = list(tables.kernels())
+    lines = [HOLES[0], "", f"  {'':<{HOLE}}" + "".join(
+        f"{kernel:>{SEEN_CELL}}" for kernel in kernels)]
+    old = {line.split()[0]: line[2 + HOLE:] for line in section(HOLES)
+           if line.startswith("    ")}
+    for row in tables.read("holes"):
+        kept = old.get(row["test"], "")
+        cells = [hole_seen(row, kernel, tests, suites) or
+                 kept[at * SEEN_CELL:][:SEEN_CELL].strip() or "not run"
+                 for at, kernel in enumerate(kernels)]
+        lines += [f"  {row['what']}", f"    {row['test']:<{HOLE - 2}}" + "".join(
+            f"{cell:>{SEEN_CELL}}" for cell in cells)]
+    return lines + [""]
+
+
 def suite_table(reports):
     lines = [SUITE[0], "", f"  {'kernel':<8} {'tests':<18} {'run':>6} {'pass':>6} "
              f"{'skip':>6} {'fail':>6} {'fail>pass':>9} {'unexpected':>10}"]
@@ -211,6 +263,7 @@ def update():
     if not tests:
         raise Wrong("there are no results: make test-all")
     replace(TESTS, tests_table(tests))
+    replace(HOLES, holes_table(tests, suites))
     if suites:
         replace(SUITE, suite_table(suites))
     told = [re.fullmatch(r"(.*), patches/(\S+)", line[10:].removesuffix(EARLIER))
