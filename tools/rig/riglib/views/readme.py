@@ -182,15 +182,11 @@ def hole_seen(row, kernel, tests, suites):
     if not tables.holds_for(row["kernels"], kernel, series):
         return "-"
     test, _, case = row["test"].partition("/")
-    name, _, machine = test.partition("@")
-    results = (suites if machine else tests).get(kernel)
+    results = (suites if test.endswith("@svm") else tests).get(kernel)
     if not results:
         return None
-    found = [tuple(verdict_of(record, case) for record in results.of(
-        variant=variant, name=name, test=True)
-        if record.machine == (machine or results.plan.machine))
-        for variant in results.plan.variants]
-    u, p = (one[0] if one else "missing" for one in found)
+    u, p = (verdict_of(results.record(test, variant), case)
+            for variant in results.plan.variants)
     return SEEN.get((u, p), u if u == p else f"{u}>{p}")
 
 
@@ -264,8 +260,7 @@ def update():
         raise Wrong("there are no results: make test-all")
     replace(TESTS, tests_table(tests))
     replace(HOLES, holes_table(tests, suites))
-    if suites:
-        replace(SUITE, suite_table(suites))
+    replace(SUITE, suite_table(suites))
     told = [re.fullmatch(r"(.*), patches/(\S+)", line[10:].removesuffix(EARLIER))
             for line in section(TESTS)]
     for series in tables.folders():
