@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from .. import judge, releases, results as res, tables
+from .. import judge, ktap, releases, results as res, tables
 from ..errors import Wrong
 from . import text
 
@@ -169,11 +169,9 @@ def verdict_of(record, case):
     """How a test ended or, of KUnit's, one case of it."""
     if not case:
         return record.verdict
-    for line in record.log:
-        found = re.fullmatch(rf"\s*(not )?ok \d+ (- )?{case}", line)
-        if found:
-            return "fail" if found[1] else "pass"
-    return "missing"
+    found = [verdict for verdict, _, name, _ in filter(
+        None, map(ktap.verdict_of, map(str.strip, record.log))) if name == case]
+    return found[0] if found else "missing"
 
 
 def hole_seen(row, kernel, tests, suites):
