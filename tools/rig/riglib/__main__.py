@@ -84,7 +84,7 @@ def run_faults(folder, out, machine, own=""):
     if not wanted:
         return finish(out, [judge.none_to_run("faults", folder)])
     carry_out(plan.plan_faults(folder, machine, [
-        fault.name for fault in wanted if fault.name not in left_out]), out)
+        fault for fault in wanted if fault.name not in left_out]), out)
     return judge_again(out, own)
 
 

@@ -121,7 +121,8 @@ class Image:
         memory = self.machine.suite_memory if self.suite else self.machine.memory
         (self.path / "memory").write_text(f"{memory}\n")
         more = CLEAR_CPUID_SUITE if self.suite else CLEAR_CPUID
-        (self.path / "cmdline").write_text(f"{COMMAND_LINE} {more}\n")
+        (self.path / "cmdline").write_text(
+            f"{COMMAND_LINE} {more} {self.machine.command_line}".rstrip() + "\n")
         shutil.copy(self.folder / "obj/arch/x86/boot/bzImage", self.path)
         self.initramfs()
         if self.machine.name == "bochs":

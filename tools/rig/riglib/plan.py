@@ -95,6 +95,13 @@ class Plan:
     def test(self, name):
         return next((test for test in self.tests if test.name == name), None)
 
+    def is_for(self, test, variant):
+        """Whether the variant is to run the test: a fault may be one of another
+        machine.  What is in no boot at all is missing everywhere."""
+        hosts = {(boot.machine, boot.cpus) for boot in self.boots
+                 if variant in boot.variants}
+        return not hosts or (test.machine, test.cpus) in hosts
+
     def write(self, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(".new")
@@ -302,30 +309,46 @@ def plan_tests(folder, machine, again=False):
     return plan
 
 
-def plan_faults(folder, machine, names):
-    """The patched KVM with each fault, in two boots side by side; each has the one
-    without a fault, too."""
+def plan_faults(folder, machine, wanted):
+    """The patched KVM with each fault, in two boots side by side, two more of an AMD
+    host for faults of SVM, and of a host of two CPUs for those that it takes to see;
+    each has the one without a fault, too."""
     tree, plan = new_plan("faults", folder, machine)
-    plan.variants = ["patched", *names]
-    plan.tests = [test for test in tests_of_table(tree, plan)
-                  if test.cpus == 1 and test.parameters == "-" and
-                  test.source != "rig"]
+    plan.variants = ["patched", *(fault.name for fault in wanted)]
+    hosts = {("", 1): [], ("svm", 1): [], ("", 2): []}
+    for fault in wanted:
+        hosts[fault.machine, fault.cpus].append(fault.name)
+    hosts = {host: names for host, names in hosts.items() if names} or {("", 1): []}
+    for kind, cpus in hosts:
+        tests = tests_of_table(tree, plan) if not kind else \
+            tests_of_suite(plan, kind, series_programs(tree.folder))
+        plan.tests += [test for test in tests
+                       if test.cpus == cpus and test.parameters == "-" and
+                       test.source != "rig" and test.expect in ("pass", "bug")]
     for test in plan.tests:
         test.expect, test.figures = "pass", []
-        if test.source != "kunit":
+        # The time of an AMD host is that of this machine, which may be slow.
+        if test.source != "kunit" and test.machine != "svm":
             test.seconds = min(test.seconds, FAULT_SECONDS)
-    for half in (0, 1):
-        built = [name for name in names[half::2]
-                 if (tree.folder / "variants" / name / "kvm-intel.ko").exists()]
-        add_boot(plan, f"half-{half + 1}", f"half-{half + 1}", machine, 1,
-                 ["patched", *built])
+    for (kind, cpus), names in hosts.items():
+        for half in (0, 1):
+            built = [name for name in names[half::2]
+                     if (tree.folder / "variants" / name / "kvm-intel.ko").exists()]
+            name = f"{'smp' if cpus > 1 else kind}-half-{half + 1}".strip("-")
+            add_boot(plan, name, name, kind or machine, cpus, ["patched", *built])
     return plan
 
 
+def series_programs(folder):
+    """The selftests that the series adds, be they built in another kernel: (name,
+    source, file)."""
+    for path in sorted((folder / "tests-series").glob("msr_filter*_test")):
+        yield path.name, "series", path
+
+
 def suite_programs(folder):
-    """KVM's own selftests by the suite's own list, what the series adds, be it built
-    in another kernel; and of a newer suite, where one is borrowed, those that the
-    kernel's own has not: (name, source, file)."""
+    """KVM's own selftests by the suite's own list, what the series adds; and of a
+    newer suite, where one is borrowed, those that the kernel's own has not."""
     def names(suite):
         return (suite / "emitted").read_text().split()
 
@@ -334,9 +357,9 @@ def suite_programs(folder):
         raise Wrong(f"{folder}/suite/emitted: KVM's suite lists no test at all")
     for name in own:
         yield name, "own", folder / "suite" / name
-    for path in sorted((folder / "tests-series").glob("msr_filter*_test")):
-        if path.name not in own:
-            yield path.name, "series", path
+    for program in series_programs(folder):
+        if program[0] not in own:
+            yield program
     for suite in sorted(folder.glob("suite-*")):
         source = suite.name[len("suite-"):]
         for name in names(suite):
@@ -375,36 +398,41 @@ class SuiteTable:
                 if row["name"] not in known | {"*"} and row["kernels"] != "*"]
 
 
+def tests_of_suite(plan, kind, programs, pattern=""):
+    """The programs that the table suite has a row for on that kind of machine."""
+    table = SuiteTable(plan, kind)
+    for name, source, file in programs:
+        row = table.row(name)
+        if not row or not re.search(pattern, name):
+            continue
+        expect, reason = table.expected(name, row)
+        yield Test(
+            name=f"{name}@svm" if kind == "svm" else name,
+            program=name.split("@")[0], source=source, cpus=int(row["cpus"]),
+            parameters=row["parameters"], seconds=int(row["seconds"]),
+            file=str(file), machine=kind,
+            arguments="" if row["arguments"] == "-" else row["arguments"],
+            expect=expect, reason=reason)
+
+
 def plan_suite(folder, machine, patched="patched", pattern=""):
     """KVM's own selftests, all of them or those whose names match."""
     tree, plan = new_plan("suite", folder, machine)
     plan.patched = patched
     plan.variants = ["unpatched", patched]
-    chosen = tables.regex(pattern, "TESTS")
+    tables.regex(pattern, "TESTS")
     programs = list(suite_programs(tree.folder))
     bugs = {row["name"] for row in tables.read("tests") if has_bug(row, plan)}
     for kind in (machine, "svm"):
-        table = SuiteTable(plan, kind)
-        strange = table.strangers([name for name, _, _ in programs])
+        strange = SuiteTable(plan, kind).strangers([name for name, _, _ in programs])
         if strange and not plan.lenient:
             raise Wrong(f"tools/rig/tables/suite has {', '.join(strange)}, and the "
                         f"suite of {plan.kernel} has not")
-        tests = []
-        for name, source, file in programs:
-            row = table.row(name)
-            if not row or not chosen.search(name):
-                continue
-            expect, reason = table.expected(name, row)
+        tests = list(tests_of_suite(plan, kind, programs, pattern))
+        for test in tests:
             # What the series is there to mend: the table tests says it.
-            if kind != "svm" and name in bugs:
-                expect = "bug"
-            tests.append(Test(
-                name=f"{name}@svm" if kind == "svm" else name,
-                program=name.split("@")[0], source=source, cpus=int(row["cpus"]),
-                parameters=row["parameters"], seconds=int(row["seconds"]),
-                file=str(file), machine=kind,
-                arguments="" if row["arguments"] == "-" else row["arguments"],
-                expect=expect, reason=reason))
+            if kind != "svm" and test.name in bugs:
+                test.expect = "bug"
         tests.sort(key=lambda test: (test.cpus, test.parameters))
         plan.tests += tests
         for cpus in sorted({test.cpus for test in tests}):

@@ -197,7 +197,8 @@ class Collector:
     def unbuilt(self, test):
         """A test that nothing was built of is in no boot, and is missing."""
         for variant in self.plan.variants:
-            if not self.results.of(variant=variant, name=test.name, test=True):
+            if self.plan.is_for(test, variant) and not self.results.of(
+                    variant=variant, name=test.name, test=True):
                 self.results.records.append(Record(
                     self.plan.kernel, test.machine, "", variant, test.name, True,
                     test.parameters, figures={name: None for name in test.figures},

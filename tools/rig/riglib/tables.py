@@ -69,6 +69,8 @@ class Fault:
         self.new = section["to"].replace("\\n", "\n").replace("\\t", "\t")
         self.caught_by = section["caught by"]
         self.what = section["what"]
+        self.machine = section.get("machine", "")
+        self.cpus = int(section.get("cpus", "1"))
 
     def text(self):
         """All that makes the fault what it is."""
@@ -143,7 +145,7 @@ def lint():
     run = {test["name"] for test in tests} | {
         f"{row['name']}@svm" for row in read("suite") if row["machine"] == "svm"}
     for row in read("holes"):
-        if row["test"].split("/")[0] not in run:
+        if row["test"].split("/")[0].split(":")[0] not in run:
             yield f"holes: no test is called {row['test']}"
         if not set(row["kernels"].split(",")) <= known:
             yield f"holes: {row['test']}: unknown kernel in {row['kernels']}"
@@ -169,6 +171,12 @@ def lint():
         if fault.caught_by not in ("selftests", "KUnit", "selftests and KUnit",
                                    "nobody"):
             yield f"{title}: cannot be caught by {fault.caught_by}"
+        if fault.machine not in ("", "svm"):
+            yield f"{title}: unknown machine {fault.machine}"
+        if (fault.machine, fault.cpus) not in (("", 1), ("", 2), ("svm", 1)):
+            yield f"{title}: there is no {fault.machine} host of {fault.cpus} CPUs"
+        if fault.machine == "svm" and "KUnit" in fault.caught_by:
+            yield f"{title}: there is no KUnit suite for SVM"
         if (fault.series, fault.text()) in seen:
             yield f"{title}: there is the same again"
         seen.add((fault.series, fault.text()))

@@ -277,6 +277,13 @@ class Readme(Case):
         self.assertEqual(self.cell(rows, "kvm-intel-kunit/msr_filter_lbr", "6.1"),
                          "missing")
 
+    def test_a_hole_can_be_some_scenarios_of_a_test(self):
+        for variant, verdicts in (("unpatched", ["fail", "pass", "missing"]),
+                                  ("patched", ["pass", "pass", "missing"])):
+            record = self.reports["5.10"].record("msr_filter_l2_test", variant)
+            self.assertEqual([readme.verdict_of(record, msr)
+                              for msr in ("FS_BASE", "LSTAR", "MISC")], verdicts)
+
 
 class UsersTree(Case):
     """With KSRC= it is not known which bugs a tree has."""
@@ -445,9 +452,9 @@ class Faults(Case):
         return found
 
     @staticmethod
-    def fault(name, caught="selftests"):
+    def fault(name, caught="selftests", **more):
         section = {"file": "f", "function": "g", "from": "a", "to": "b",
-                   "caught by": caught, "what": "is wrong"}
+                   "caught by": caught, "what": "is wrong", **more}
         return tables.Fault("v5.10-v5.19", name, section)
 
     def verdicts(self, found, wanted, left_out=()):
@@ -520,6 +527,77 @@ class Faults(Case):
                 record.verdict = "fail"
         verdicts = self.verdicts(self.run_of(("a",), spoil), [])
         self.assertFalse(verdicts["patched"])
+
+    def plan_of(self, *wanted):
+        """What is to run for these faults, of which all are built."""
+        folder = self.folder / "5.10"
+        for path in ("series", "src/.rig-version", "tests-series/msr_filter_test",
+                     "tests-series/msr_filter_svm_l2_test",
+                     *(f"variants/{fault.name}/kvm-intel.ko" for fault in wanted)):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text("v5.10-v5.19")
+        return plan.plan_faults(folder, "bochs", wanted)
+
+    def test_svm(self):
+        """A fault of SVM is tried on an AMD host, and with no other tests."""
+        wanted = [self.fault("vmx"), self.fault("amd", machine="svm")]
+        made = self.plan_of(*wanted)
+        self.assertEqual(
+            [(boot.name, boot.machine, boot.variants) for boot in made.boots],
+            [("half-1", "bochs", ["patched", "vmx"]), ("half-2", "bochs", ["patched"]),
+             ("svm-half-1", "svm", ["patched", "amd"]),
+             ("svm-half-2", "svm", ["patched"])])
+        name = "msr_filter_svm_l2_test@svm"
+        for boot in made.boots:
+            tests = [step.name for steps in boot.steps.values() for step in steps
+                     if step.test]
+            self.assertTrue(tests)
+            self.assertEqual(name in tests, boot.machine == "svm")
+            self.assertEqual({one.endswith("@svm") for one in tests},
+                             {boot.machine == "svm"})
+
+        # Nothing came of it: what is missing is what had to come.
+        found = results.collect(made, self.folder / "out")
+        said = {one.variant: {record.name for record in found.of(variant=one.variant)
+                              if record.test} for one in found.records}
+        self.assertEqual(said["patched"], said["vmx"] | said["amd"])
+        self.assertFalse(said["vmx"] & said["amd"])
+        self.assertIn(name, said["amd"])
+        self.assertEqual(self.verdicts(found, wanted)["amd"], False)
+
+        for record in found.records:
+            record.verdict = "fail" if record.name == name and \
+                record.variant == "amd" else "pass"
+        self.assertEqual(self.verdicts(found, wanted)["amd"], True)
+        self.assertEqual(self.verdicts(found, wanted)["vmx"], False)
+        row = next(line for line in text.matrix(found, wanted).split("\n")
+                   if line.startswith("  amd "))
+        self.assertNotRegex(row, r"[?!-]")
+        self.assertEqual(row[:-len("is wrong")].count("x"), 1)
+
+    def test_svm_alone(self):
+        made = self.plan_of(*(self.fault(name, machine="svm") for name in "abc"))
+        self.assertEqual([(boot.machine, boot.variants) for boot in made.boots],
+                         [("svm", ["patched", "a", "c"]), ("svm", ["patched", "b"])])
+        self.assertEqual([boot.machine for boot in self.plan_of().boots], ["bochs"] * 2)
+        self.assertEqual({test.machine for test in made.tests}, {"svm"})
+
+    def test_two_cpus(self):
+        """A fault that it takes two CPUs to see is tried with the tests for these."""
+        wanted = [self.fault("vmx"), self.fault("late", cpus="2")]
+        made = self.plan_of(*wanted)
+        self.assertEqual(
+            [(boot.name, boot.machine, boot.cpus, boot.variants) for boot in made.boots],
+            [("half-1", "bochs", 1, ["patched", "vmx"]),
+             ("half-2", "bochs", 1, ["patched"]),
+             ("smp-half-1", "bochs", 2, ["patched", "late"]),
+             ("smp-half-2", "bochs", 2, ["patched"])])
+        found = results.collect(made, self.folder / "out")
+        said = {one.variant: {record.name for record in found.of(variant=one.variant)
+                              if record.test} for one in found.records}
+        self.assertIn("msr_filter_race_test:cpus=2", said["late"])
+        self.assertFalse(said["vmx"] & said["late"])
+        self.assertEqual(said["patched"], said["vmx"] | said["late"])
 
     def test_apply(self):
         """A fault lands in its function or macro, or nowhere."""

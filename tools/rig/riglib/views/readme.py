@@ -23,6 +23,8 @@ HOLE, SEEN_CELL = 38, 13
 # A hole that a test sees, by how it ends unpatched and patched.
 SEEN = {("fail", "pass"): "open>closed", ("fail", "fail"): "open",
         ("pass", "pass"): "not seen"}
+# How msr_filter_l2_test says what came of a scenario.
+SCENARIO = re.compile(r"(?:(?:reads|writes) of )?(\w+)[,:] .*: (ok|FAILED)")
 # Of a kernel that there are no new results of, whose column and counts are kept.
 EARLIER = ", by an earlier run"
 
@@ -166,11 +168,16 @@ def tests_table(reports):
 
 
 def verdict_of(record, case):
-    """How a test ended or, of KUnit's, one case of it."""
+    """How a test ended or, of KUnit's, one case of it, or the scenarios of a name."""
     if not case:
         return record.verdict
+    lines = list(map(str.strip, record.log))
     found = [verdict for verdict, _, name, _ in filter(
-        None, map(ktap.verdict_of, map(str.strip, record.log))) if name == case]
+        None, map(ktap.verdict_of, lines)) if name == case]
+    told = {match[2] for match in map(SCENARIO.fullmatch, lines)
+            if match and match[1] == case}
+    if told:
+        found.append("fail" if "FAILED" in told else "pass")
     return found[0] if found else "missing"
 
 

@@ -230,21 +230,23 @@ def logs(results, lines, length=30):
 
 def matrix(results, faults):
     """Faults against tests."""
-    names = [test.name for test in results.plan.tests]
+    tests = results.plan.tests
+    names = [test.name for test in tests]
     marks = {"fail": "x", "crash": "!", "skip": "-", "pass": ".", "missing": "?"}
     text = ["faults against tests: x caught, ! the host did not live, . not caught,",
-            "- skipped, ? missing", ""]
+            "- skipped, ? missing; blank: of the other vendor's KVM", ""]
     text += [f"  {LETTERS[i]} {name}" for i, name in enumerate(names)]
     text += ["", f"  {'':<28} {' '.join(LETTERS[:len(names)])}"]
     order = ("crash", "fail", "missing", "skip", "pass")
     for name, what in [("patched", "the series, as it is"),
                        *((fault.name, fault.what) for fault in faults)]:
         row = []
-        for test in names:
+        for test in tests:
             # The kernel without a fault is there twice: the worse one counts.
-            found = {record.verdict for record in
-                     results.of(variant=name, name=test, test=True)} or {"missing"}
-            row.append(marks[min(found, key=order.index)])
+            found = {record.verdict for record in results.of(
+                variant=name, name=test.name, test=True)} or {"missing"}
+            row.append(marks[min(found, key=order.index)]
+                       if results.plan.is_for(test, name) else " ")
         text.append(f"  {name:<28} {' '.join(row)}  {what}")
         if name == "patched":
             text.append("")
