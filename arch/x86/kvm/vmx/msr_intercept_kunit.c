@@ -20,14 +20,22 @@
  * them.  With the same seed these are the same for any two kvm-intel that do the
  * same.
  *
- * There is no VMCS, i.e. nothing here may get to VMREAD or VMWRITE; KVM or the CPU
- * complain if it does.  Not tested: the intercepts of x2APIC MSRs, which KVM sets
- * when it likes, those of a mediated PMU, and the mark for Hyper-V.
+ * One test is about an instruction, RDPMC, whose interception KVM computes anew
+ * along with that of the MSRs.  It has a VMCS.  The others have none, i.e. nothing
+ * in them may get to VMREAD or VMWRITE; KVM or the CPU complain if it does.
+ *
+ * Not tested: the intercepts of x2APIC MSRs, which KVM sets when it likes, those of
+ * a mediated PMU, and the mark for Hyper-V.
  */
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/stop_machine.h>
+
+#include <asm/cpuid/api.h>
+#include <asm/hypervisor.h>
 
 #include "msr_kunit.h"
+#include "nested.h"
 
 static unsigned long long seed = 5101519;
 module_param(seed, ullong, 0444);
@@ -645,6 +653,164 @@ static void msr_intercept_lbr(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->wrong, 0U);
 }
 
+/* ---- vmx_recalc_instruction_intercepts() */
+
+/* There is one where there is a mediated PMU, i.e. since 7.0. */
+#ifdef VM_EXIT_SAVE_IA32_PERF_GLOBAL_CTRL
+
+#define NR_RDPMC_CASES		16
+
+struct rdpmc_test {
+	struct msr_kunit *t;
+
+	/* The case that failed, and what became of the controls in it */
+	unsigned int failed;
+	u32 before;
+	u32 expected;
+	u32 shadow;
+	u32 vmcs;
+};
+
+/* Only KVM knows the host's PMU: either it has none, or it is that of CPUID. */
+static void use_pmu(struct msr_kunit *t, bool of_cpuid)
+{
+	struct kvm_pmu *pmu = vcpu_to_pmu(&t->vmx->vcpu);
+	union cpuid10_eax eax = {};
+	union cpuid10_edx edx = {};
+	unsigned int unused;
+
+	if (of_cpuid)
+		cpuid(10, &eax.full, &unused, &unused, &edx.full);
+
+	pmu->version = 2;
+	pmu->nr_arch_gp_counters = eax.split.num_counters;
+	pmu->nr_arch_fixed_counters = edx.split.num_counters_fixed;
+	pmu->counter_bitmask[KVM_PMC_GP] = BIT_ULL(eax.split.bit_width) - 1;
+	pmu->counter_bitmask[KVM_PMC_FIXED] = BIT_ULL(edx.split.bit_width_fixed) - 1;
+}
+
+/* One of all combinations of what matters; the other controls are random. */
+static bool try_rdpmc(struct rdpmc_test *r, unsigned int nr)
+{
+	struct vcpu_vmx *vmx = r->t->vmx;
+	bool l2 = nr & 1, l1_wants = nr & 2, kvm_wants = nr & 4;
+	u32 *shadow, controls[2];
+	unsigned long value;
+
+	fill_random(r->t, controls, sizeof(controls));
+	controls[0] &= ~CPU_BASED_RDPMC_EXITING;
+	controls[1] &= ~CPU_BASED_RDPMC_EXITING;
+	r->expected = controls[0];
+	if (kvm_wants || (l2 && l1_wants))
+		r->expected |= CPU_BASED_RDPMC_EXITING;
+	r->before = controls[0];
+	if (nr & 8)
+		r->before |= CPU_BASED_RDPMC_EXITING;
+	if (l1_wants)
+		controls[1] |= CPU_BASED_RDPMC_EXITING;
+
+	vmx->vcpu.arch.hflags = l2 ? HF_GUEST_MASK : 0;
+	vmx->nested.cached_vmcs12->cpu_based_vm_exec_control = controls[1];
+	vmx->loaded_vmcs = l2 ? &vmx->nested.vmcs02 : &vmx->vmcs01;
+	shadow = &vmx->loaded_vmcs->controls_shadow.exec;
+	*shadow = r->before;
+	asm volatile("vmwrite %1, %0"
+		     : : "r" ((unsigned long)CPU_BASED_VM_EXEC_CONTROL),
+			 "r" ((unsigned long)r->before) : "cc", "memory");
+
+	vmx_kunit_recalc_rdpmc_intercept(&vmx->vcpu, !kvm_wants);
+
+	asm volatile("vmread %1, %0"
+		     : "=r" (value)
+		     : "r" ((unsigned long)CPU_BASED_VM_EXEC_CONTROL) : "cc", "memory");
+	r->vmcs = value;
+	r->shadow = *shadow;
+	return r->vmcs == r->expected && r->shadow == r->expected;
+}
+
+/*
+ * The other CPUs are stopped, so that no vCPU runs while KVM believes to have a
+ * mediated PMU, or while this CPU has another VMCS than KVM believes.
+ */
+static int try_rdpmc_stopped(void *data)
+{
+	struct rdpmc_test *r = data;
+	struct vmcs *vmcs = r->t->vmx->vmcs01.vmcs;
+	u64 ours = __pa(vmcs), theirs;
+	u32 revision, unused;
+	unsigned int nr;
+	int ret = -EIO;
+	bool failed;
+
+	if (!(native_read_cr4() & X86_CR4_VMXE))
+		return -ENODEV;
+
+	rdmsr(MSR_IA32_VMX_BASIC, revision, unused);
+	vmcs->hdr.revision_id = revision;
+	asm volatile("vmptrst %0" : "=m" (theirs) : : "memory");
+	asm volatile("vmclear %0" : : "m" (ours) : "cc", "memory");
+	asm volatile("vmptrld %1; setna %0" : "=qm" (failed) : "m" (ours) : "cc", "memory");
+	if (failed)
+		goto out;
+
+	/* With one of the two PMUs KVM has no reason to want exits. */
+	use_pmu(r->t, false);
+	if (!try_rdpmc(r, 8)) {
+		use_pmu(r->t, true);
+		ret = -EOPNOTSUPP;
+		if (!try_rdpmc(r, 8))
+			goto out;
+	}
+
+	ret = 0;
+	for (nr = 0; nr < NR_RDPMC_CASES && !ret; nr++) {
+		if (!try_rdpmc(r, nr)) {
+			r->failed = nr;
+			ret = 1;
+		}
+	}
+out:
+	asm volatile("vmclear %0" : : "m" (ours) : "cc", "memory");
+	if (theirs != INVALID_GPA)
+		asm volatile("vmptrld %0" : : "m" (theirs) : "cc", "memory");
+	return ret;
+}
+
+/* RDPMC exits if KVM wants it to, or L1 while L2 is active. */
+static void msr_intercept_rdpmc(struct kunit *test)
+{
+	struct rdpmc_test r = { .t = test->priv };
+	struct vcpu_vmx *vmx = r.t->vmx;
+	int ret;
+
+	if (hypervisor_is_type(X86_HYPER_MS_HYPERV))
+		kunit_skip(test, "the VMCS may be Hyper-V's");
+	vmx->nested.cached_vmcs12 = kunit_kzalloc(test, VMCS12_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, vmx->nested.cached_vmcs12);
+
+	ret = stop_machine(try_rdpmc_stopped, &r, NULL);
+	if (ret == -ENODEV)
+		kunit_skip(test, "the CPU is not in VMX operation");
+	if (ret == -EOPNOTSUPP)
+		kunit_skip(test, "KVM wants RDPMC to exit, whatever the vCPU's PMU is");
+	KUNIT_EXPECT_GE(test, ret, 0);
+	if (ret > 0)
+		KUNIT_FAIL(test, "%s, L1 %s, KVM %s: %#x became %#x, in the VMCS %#x, not %#x\n",
+			   r.failed & 1 ? "L2 is active" : "L1 is active",
+			   r.failed & 2 ? "wants exits for RDPMC" : "does not",
+			   r.failed & 4 ? "wants them" : "does not",
+			   r.before, r.shadow, r.vmcs, r.expected);
+}
+
+#else
+
+static void msr_intercept_rdpmc(struct kunit *test)
+{
+	kunit_skip(test, "this KVM never lets go of RDPMC");
+}
+
+#endif
+
 /* ---- The suite */
 
 static int msr_intercept_init(struct kunit *test)
@@ -668,6 +834,7 @@ static struct kunit_case msr_intercept_cases[] = {
 	KUNIT_CASE(msr_intercept_recalc_random),
 	KUNIT_CASE(msr_intercept_unchanged),
 	KUNIT_CASE(msr_intercept_lbr),
+	KUNIT_CASE(msr_intercept_rdpmc),
 	{}
 };
 

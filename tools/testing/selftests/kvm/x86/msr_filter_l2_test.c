@@ -4,6 +4,7 @@
  * is active, i.e. has exited to userspace and is to be entered again with no
  * VM-Exit to L1 in between, applies to that very L2 from its next entry on, to
  * L1 and to all other L2s, and that it does not cost L1 its own intercepts.
+ * Also that it applies to what KVM stores for L1 when L2 exits.
  *
  * Each scenario runs in a process and a VM of its own, so that one that fails
  * does not keep the others from running.
@@ -22,6 +23,7 @@ static const struct l2_msr l2_msrs[] = {
 static const struct l2_msr * const fs_base = &l2_msrs[0];
 static const struct l2_msr * const gs_base = &l2_msrs[1];
 static const struct l2_msr lstar = { MSR_LSTAR, "LSTAR", MSR_VALUE_WRITTEN };
+static const struct l2_msr tsc = { MSR_IA32_TSC, "TSC" };
 
 /* Deny @flags of @msr and nothing else; no flags are for no filter. */
 static void set_filter(struct nested_vm *n, const struct l2_msr *msr, u32 flags)
@@ -317,6 +319,106 @@ static void test_filter_before_run(const struct l2_msr *msr, bool write)
 	test_save_restore(msr, write, BEFORE_RUN);
 }
 
+/* What L1 has stored when L2 exits: KVM reads the MSR for it. */
+static struct vmx_msr_entry guest_msr_list;
+
+static void l1_list_guest_code(struct vmx_pages *vmx, u64 list_gpa)
+{
+	bool launched = false;
+	u64 l2_rsp;
+
+	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
+	GUEST_ASSERT(load_vmcs(vmx));
+	prepare_vmcs(vmx, guest_l2_code);
+	l2_rsp = vmreadz(GUEST_RSP);
+	GUEST_ASSERT(!vmwrite(VM_EXIT_MSR_STORE_ADDR, list_gpa));
+	GUEST_ASSERT(!vmwrite(VM_EXIT_MSR_STORE_COUNT, 1));
+
+	for (;;) {
+		GUEST_SYNC(SYNC_IN_L1);
+		guest_enter_l2(l2_rsp, &launched);
+	}
+}
+
+static struct vmx_msr_entry *create_list_vm(struct nested_vm *n, u32 index)
+{
+	gva_t list_gva = (gva_t)&guest_msr_list, vmx[NR_L2S];
+	struct vmx_msr_entry *list;
+
+	nested_vm_create_vmx(n, l1_list_guest_code, 1, vmx);
+	vcpu_args_set(n->vcpu, 2, vmx[0], addr_gva2gpa(n->vm, list_gva));
+	list = addr_gva2hva(n->vm, list_gva);
+	list->index = index;
+	list->value = MSR_VALUE_IN_MSR;
+	nested_expect_stage(n, SYNC_IN_L1);
+	return list;
+}
+
+/* Is L2's exit a VM-Abort, i.e. the end of the VM? */
+static bool exit_aborts(struct nested_vm *n)
+{
+	n->orders->l2_leaves = true;
+	vcpu_run(n->vcpu);
+	return n->vcpu->run->exit_reason == KVM_EXIT_SHUTDOWN;
+}
+
+/* Denied reads, and nothing else, make the exit a VM-Abort. */
+static void __test_stored_at_exit(const struct l2_msr *msr, bool write,
+				  bool l2_is_active)
+{
+	struct vmx_msr_entry *list;
+	struct nested_vm n;
+
+	list = create_list_vm(&n, msr->index);
+	enter(&n, msr, write);
+	nested_leave_l2(&n);
+	TEST_ASSERT(list->value != MSR_VALUE_IN_MSR, "not stored, no filter");
+
+	list->value = MSR_VALUE_IN_MSR;
+	if (l2_is_active)
+		enter(&n, msr, write);
+	set_filter(&n, msr, msr_filter_flag(write));
+	if (!l2_is_active)
+		enter(&n, msr, write);
+
+	if (write) {
+		nested_leave_l2(&n);
+		TEST_ASSERT(list->value != MSR_VALUE_IN_MSR,
+			    "not stored, writes denied");
+	} else {
+		TEST_ASSERT(exit_aborts(&n),
+			    "no VM-Abort, reads denied: exit reason %u",
+			    n.vcpu->run->exit_reason);
+		TEST_ASSERT(list->value == MSR_VALUE_IN_MSR,
+			    "stored, reads denied");
+	}
+	kvm_vm_free(n.vm);
+}
+
+static void test_stored_at_exit(const struct l2_msr *msr, bool write)
+{
+	__test_stored_at_exit(msr, write, false);
+}
+
+static void test_stored_at_exit_of_active(const struct l2_msr *msr, bool write)
+{
+	__test_stored_at_exit(msr, write, true);
+}
+
+/* Linux 5.18 to 6.11 say that they do not. */
+static bool msr_lists_are_filtered(void)
+{
+	struct nested_vm n;
+	bool filtered;
+
+	create_list_vm(&n, lstar.index);
+	set_filter(&n, &lstar, FILTER_R);
+	enter(&n, &lstar, false);
+	filtered = exit_aborts(&n);
+	kvm_vm_free(n.vm);
+	return filtered;
+}
+
 /*
  * An L1 with an enlightened VMCS tells KVM when its MSR bitmap has changed, and
  * KVM need not merge it with its own if neither has.
@@ -541,6 +643,21 @@ static void run_scenarios(void)
 	run_scenario(test_l1_has_no_bitmap, fs_base, "L1 has no bitmap");
 }
 
+static void run_stored_at_exit(void)
+{
+	if (!msr_lists_are_filtered()) {
+		skip_by_name("stored at L2's exit: KVM does not filter that");
+		return;
+	}
+	run_scenario(test_stored_at_exit, &lstar,
+		     "denied, stored at L2's exit");
+	run_scenario(test_stored_at_exit_of_active, &lstar,
+		     "denied while L2 is active, stored at its exit");
+	run_scenario(test_stored_at_exit, &tsc, "denied, stored at L2's exit");
+	run_scenario(test_stored_at_exit_of_active, &tsc,
+		     "denied while L2 is active, stored at its exit");
+}
+
 static void run_save_restore(void)
 {
 	if (!kvm_has_cap(KVM_CAP_NESTED_STATE)) {
@@ -584,6 +701,7 @@ int main(int argc, char *argv[])
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 
 	run_scenarios();
+	run_stored_at_exit();
 	run_save_restore();
 	run_evmcs();
 

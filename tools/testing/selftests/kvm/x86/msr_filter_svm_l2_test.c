@@ -62,7 +62,7 @@ static void l2_guest_code(void)
 static void l1_guest_code(struct svm_test_data *svm)
 {
 	struct vmcb_control_area *control = &svm->vmcb->control;
-	struct hv_vmcb_enlightenments *hve = &control->hv_enlightenments;
+	struct hv_vmcb_enlightenments *hve = (void *)control->reserved_sw;
 
 	generic_svm_setup(svm, l2_guest_code);
 	control->msrpm_base_pa = MSRPM_GPA;
@@ -161,18 +161,28 @@ static void expect(struct nested_vm *n, const struct l2_msr *msr, bool write,
 	nested_expect_stage(n, orders->l1_accesses ? SYNC_IN_L1 : SYNC_IN_L2);
 }
 
-/* L2 exits to L1, which obeys the filter, too, and then resumes L2. */
-static void resume_l2(struct nested_vm *n, const struct l2_msr *msr, bool write,
-		      enum msr_handler expected)
+static void leave_l2(struct nested_vm *n)
 {
 	orders->l2_leaves = true;
 	nested_expect_stage(n, SYNC_IN_L1);
 	orders->l2_leaves = false;
+}
 
+/* L1, which obeys the filter, too, accesses the MSR, and then resumes L2. */
+static void enter_l2(struct nested_vm *n, const struct l2_msr *msr, bool write,
+		     enum msr_handler expected)
+{
 	orders->l1_accesses = true;
 	expect(n, msr, write, expected, "L1");
 	orders->l1_accesses = false;
 	nested_expect_stage(n, SYNC_IN_L2);
+}
+
+static void resume_l2(struct nested_vm *n, const struct l2_msr *msr, bool write,
+		      enum msr_handler expected)
+{
+	leave_l2(n);
+	enter_l2(n, msr, write, expected);
 }
 
 static void test_filter(struct nested_vm *n, const struct l2_msr *msr,
@@ -191,7 +201,7 @@ static void test_filter(struct nested_vm *n, const struct l2_msr *msr,
 	expect(n, msr, write, MSR_BY_CPU, "filter removed");
 }
 
-/* L1 resumes L2 before L2 has accessed the MSR. */
+/* L2 exits to L1, and is resumed, before it has accessed the MSR. */
 static void test_resumed(struct nested_vm *n, const struct l2_msr *msr,
 			 bool write)
 {
@@ -201,6 +211,15 @@ static void test_resumed(struct nested_vm *n, const struct l2_msr *msr,
 	set_filter(n, msr, 0);
 	resume_l2(n, msr, write, MSR_BY_CPU);
 	expect(n, msr, write, MSR_BY_CPU, "filter removed, L2 resumed");
+
+	leave_l2(n);
+	set_filter(n, msr, msr_filter_flag(write));
+	enter_l2(n, msr, write, MSR_BY_USER);
+	expect(n, msr, write, MSR_BY_USER, "denied while L1 was active");
+	leave_l2(n);
+	set_filter(n, msr, 0);
+	enter_l2(n, msr, write, MSR_BY_CPU);
+	expect(n, msr, write, MSR_BY_CPU, "filter removed while L1 was active");
 }
 
 static void test_l1_intercepts(struct nested_vm *n, const struct l2_msr *msr,
@@ -247,7 +266,8 @@ static void test_l1_msrpm_is_gone(struct nested_vm *n, const struct l2_msr *msr,
 	vm_mem_region_delete(n->vm, MSRPM_SLOT);
 	set_filter(n, msr, FILTER_RW);
 	nested_expect_stage(n, SYNC_IN_L1);
-	TEST_ASSERT_EQ(orders->nr_by_l1, 1);
+	TEST_ASSERT(orders->nr_by_l1 == 1, "L1 got %lu accesses, expected 1",
+		    orders->nr_by_l1);
 
 	/* L1 has its MSRPM again, and resumes L2 after that first access. */
 	add_l1_msrpm(n);

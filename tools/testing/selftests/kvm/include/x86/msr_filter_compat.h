@@ -16,8 +16,10 @@
 #include <unistd.h>
 
 #include "test_util.h"
+#include "hyperv.h"
 #include "kvm_util.h"
 #include "processor.h"
+#include "svm_util.h"
 #include "vmx.h"
 
 /*
@@ -26,11 +28,11 @@
 
 #define gva_t			vm_vaddr_t
 
-/* 7.3's library allocates L2's stack: one for each VMCS that L1 prepares. */
+/* 7.3's library allocates L2's stack: one for each VMCS or VMCB of L1's. */
 #define COMPAT_NR_L2_STACKS	2
 #define COMPAT_L2_STACK_SIZE	512
 
-static inline void compat_prepare_vmcs(struct vmx_pages *vmx, void *l2_rip)
+static inline u64 *compat_l2_stack(void)
 {
 	static u64 stacks[COMPAT_NR_L2_STACKS][COMPAT_L2_STACK_SIZE]
 		__aligned(16);
@@ -38,10 +40,21 @@ static inline void compat_prepare_vmcs(struct vmx_pages *vmx, void *l2_rip)
 
 	GUEST_ASSERT(nr < COMPAT_NR_L2_STACKS);
 	/* As if by a call: the return address is where 16 bytes end. */
-	(prepare_vmcs)(vmx, l2_rip, &stacks[nr++][COMPAT_L2_STACK_SIZE - 1]);
+	return &stacks[nr++][COMPAT_L2_STACK_SIZE - 1];
+}
+
+static inline void compat_prepare_vmcs(struct vmx_pages *vmx, void *l2_rip)
+{
+	prepare_vmcs(vmx, l2_rip, compat_l2_stack());
+}
+
+static inline void compat_svm_setup(struct svm_test_data *svm, void *l2_rip)
+{
+	generic_svm_setup(svm, l2_rip, compat_l2_stack());
 }
 
 #define prepare_vmcs(vmx, l2_rip)	compat_prepare_vmcs(vmx, l2_rip)
+#define generic_svm_setup(svm, l2_rip)	compat_svm_setup(svm, l2_rip)
 
 /*
  * Hosts before 5.14 have no KVM_GET_STATS_FD, and these libraries no such
@@ -146,6 +159,8 @@ static inline struct kvm_vm *compat_create_with_one(struct kvm_vcpu **vcpu,
  */
 #ifndef HV_VMX_SYNTHETIC_EXIT_REASON_TRAP_AFTER_FLUSH
 
+#define HYPERV_LINUX_OS_ID		((u64)0x8100 << 48)
+
 /* There these pages are struct vmx_pages's, next to the VMCS. */
 struct hyperv_test_pages {
 	void *vp_assist;
@@ -238,5 +253,19 @@ static inline void compat_load_state(struct kvm_vcpu *vcpu,
 #define vcpu_load_state(vcpu, state)	compat_load_state(vcpu, state)
 
 #endif /* HV_VMX_SYNTHETIC_EXIT_REASON_TRAP_AFTER_FLUSH */
+
+/*
+ * 6.0
+ */
+#ifndef HV_VMCB_NESTED_ENLIGHTENMENTS
+#define HV_VMCB_NESTED_ENLIGHTENMENTS	BIT(31)
+
+struct hv_vmcb_enlightenments {
+	struct {
+		u32 nested_flush_hypercall:1;
+		u32 msr_bitmap:1;
+	} hv_enlightenments_control;
+};
+#endif /* HV_VMCB_NESTED_ENLIGHTENMENTS */
 
 #endif /* SELFTEST_KVM_MSR_FILTER_COMPAT_H */

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Verify that no vCPU is left behind by an MSR filter that userspace installs on
+ * another CPU at a bad time:
+ *
+ *  - while the vCPU is being created, i.e. when KVM may have looked at the old
+ *    filter for it already, and does not know of the vCPU yet;
+ *
+ *  - while the vCPU runs: once the ioctl has returned, the guest does no more
+ *    accesses that the filter denies.
+ *
+ * It takes two CPUs.  Both vendors' CPUs pass GS_BASE through.
+ */
+#define _GNU_SOURCE /* for sched_setaffinity() */
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "msr_filter.h"
+
+#define NR_CREATED	64
+#define NR_ROUNDS	256
+/* So many accesses, and the guest is in its loop again. */
+#define NR_WARM_UP	64
+/* So many accesses, and an emulated CPU asks for interrupts. */
+#define NR_UNNOTICED	4096
+
+static int cpus[2];
+
+static void find_cpus(void)
+{
+	unsigned int nr = 0;
+	cpu_set_t set;
+	int cpu;
+
+	TEST_ASSERT(!sched_getaffinity(0, sizeof(set), &set),
+		    "sched_getaffinity() failed");
+	TEST_REQUIRE(CPU_COUNT(&set) >= 2);
+	for (cpu = 0; nr < 2; cpu++)
+		if (CPU_ISSET(cpu, &set))
+			cpus[nr++] = cpu;
+}
+
+static void run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set),
+		    "A thread can't be bound to CPU %d", cpu);
+}
+
+static struct kvm_vm *create_vm(void)
+{
+	struct kvm_vm *vm = vm_create(1);
+
+	vm_init_msr_test(vm);
+	vm_enable_cap(vm, KVM_CAP_X86_USER_SPACE_MSR,
+		      KVM_MSR_EXIT_REASON_FILTER);
+	return vm;
+}
+
+/* ---- A vCPU that is being created */
+
+/* When the other CPU is to act, as a value of the TSC; 0: not yet known */
+static u64 act_at;
+/* When it has seen the vCPU's file, i.e. the end of the creation */
+static u64 seen_at;
+static bool is_ready;
+
+/* The vCPU gets the lowest number that is free. */
+static int next_fd(void)
+{
+	int fd = dup(0);
+
+	TEST_ASSERT(fd >= 0, "dup() failed");
+	close(fd);
+	return fd;
+}
+
+static void wait_to_act(void)
+{
+	u64 when;
+
+	run_on(cpus[1]);
+	__atomic_store_n(&is_ready, true, __ATOMIC_RELEASE);
+	while (!(when = __atomic_load_n(&act_at, __ATOMIC_ACQUIRE)))
+		;
+	while (rdtsc() < when)
+		;
+}
+
+static void *observer(void *arg)
+{
+	int fd = *(int *)arg;
+
+	wait_to_act();
+	while (fcntl(fd, F_GETFD) < 0)
+		;
+	seen_at = rdtsc();
+	return NULL;
+}
+
+static void *installer(void *vm)
+{
+	wait_to_act();
+	vm_deny_msr(vm, MSR_GS_BASE, FILTER_RW);
+	return NULL;
+}
+
+/* Create a vCPU, and have the other CPU act when that has gone on for @delay. */
+static struct kvm_vcpu *create_vcpu(struct kvm_vm *vm, u64 delay,
+				    void *(*act)(void *), void *arg, u64 *begin)
+{
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+
+	act_at = 0;
+	is_ready = false;
+	TEST_ASSERT(!pthread_create(&thread, NULL, act, arg),
+		    "No thread for the other CPU");
+	while (!__atomic_load_n(&is_ready, __ATOMIC_ACQUIRE))
+		;
+	*begin = rdtsc();
+	__atomic_store_n(&act_at, *begin + delay, __ATOMIC_RELEASE);
+	vcpu = vm_vcpu_add(vm, 0, guest_msr_code);
+	pthread_join(thread, NULL);
+	return vcpu;
+}
+
+/* How long it takes until there is a vCPU */
+static u64 time_creation(void)
+{
+	struct kvm_vm *vm = create_vm();
+	int fd = next_fd();
+	u64 begin;
+
+	create_vcpu(vm, 1, observer, &fd, &begin);
+	kvm_vm_free(vm);
+	return seen_at - begin;
+}
+
+static bool misses_filter(u64 delay)
+{
+	struct kvm_vm *vm = create_vm();
+	struct msr_outcome outcome;
+	struct kvm_vcpu *vcpu;
+	u64 begin;
+
+	vcpu = create_vcpu(vm, delay, installer, vm, &begin);
+	vcpu_init_msr_work(vcpu, 0);
+	outcome = vcpu_access_msr(vcpu, 0, MSR_GS_BASE, true, MSR_VALUE_WRITTEN,
+				  -1);
+	kvm_vm_free(vm);
+	return outcome.handler != MSR_BY_USER;
+}
+
+/* Earlier and earlier, from the end of the creation on */
+static unsigned int test_created(void)
+{
+	unsigned int i, nr_missed = 0;
+	u64 took;
+
+	/* The first one has more to do. */
+	time_creation();
+	took = time_creation();
+	for (i = 0; i < NR_CREATED; i++)
+		nr_missed += misses_filter(took - took * i / NR_CREATED);
+
+	printf("created: %u of %u vCPUs missed the filter: %s\n", nr_missed,
+	       NR_CREATED, nr_missed ? "FAILED" : "ok");
+	return nr_missed;
+}
+
+/* ---- A vCPU that runs */
+
+/* How many accesses the guest has done. */
+static u64 guest_count;
+
+/*
+ * An interrupt makes the guest exit whatever its RFLAGS.IF.  Bochs only looks for
+ * one when that changes: a CPU that takes long to notice an IPI.
+ */
+static void guest_counting_code(void)
+{
+	for (;;) {
+		wrmsr(MSR_GS_BASE, MSR_VALUE_WRITTEN);
+		WRITE_ONCE(guest_count, guest_count + 1);
+		if (!(guest_count % NR_UNNOTICED))
+			asm volatile("sti; nop; cli");
+	}
+}
+
+/* How often the vCPU has been told to run, and has exited. */
+static unsigned int nr_told, nr_exited;
+
+static void *runner(void *arg)
+{
+	struct kvm_vcpu *vcpu = arg;
+	unsigned int nr;
+
+	run_on(cpus[1]);
+	for (nr = 1; nr <= NR_ROUNDS; nr++) {
+		while (__atomic_load_n(&nr_told, __ATOMIC_ACQUIRE) != nr)
+			;
+		vcpu_run(vcpu);
+		TEST_ASSERT(vcpu->run->exit_reason == KVM_EXIT_X86_WRMSR,
+			    "Exit reason %u, expected %u",
+			    vcpu->run->exit_reason, KVM_EXIT_X86_WRMSR);
+		vcpu->run->msr.error = 0;
+		__atomic_store_n(&nr_exited, nr, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+static unsigned int test_running(void)
+{
+	unsigned int nr, nr_late = 0;
+	struct kvm_vcpu *vcpu;
+	u64 *count, seen, begin, took = 0, most = 0;
+	struct kvm_vm *vm;
+	pthread_t thread;
+
+	vm = create_vm();
+	vcpu = vm_vcpu_add(vm, 0, guest_counting_code);
+	count = addr_gva2hva(vm, (gva_t)&guest_count);
+	TEST_ASSERT(!pthread_create(&thread, NULL, runner, vcpu),
+		    "No thread for the vCPU");
+
+	for (nr = 1; nr <= NR_ROUNDS; nr++) {
+		seen = READ_ONCE(*count);
+		__atomic_store_n(&nr_told, nr, __ATOMIC_RELEASE);
+		while (READ_ONCE(*count) < seen + NR_WARM_UP)
+			;
+		begin = rdtsc();
+		vm_deny_msr(vm, MSR_GS_BASE, FILTER_RW);
+		took += rdtsc() - begin;
+		seen = READ_ONCE(*count);
+
+		/* The guest may have been between an access and its count. */
+		while (__atomic_load_n(&nr_exited, __ATOMIC_ACQUIRE) != nr)
+			;
+		if (READ_ONCE(*count) > seen + 1)
+			nr_late++;
+		most = max(most, READ_ONCE(*count) - seen);
+		vm_set_msr_filter(vm, &msr_filter_none);
+	}
+	pthread_join(thread, NULL);
+	kvm_vm_free(vm);
+
+	printf("running: the ioctl took %lu ticks of the TSC on average\n",
+	       took / NR_ROUNDS);
+	printf("running: in %u of %u rounds accesses after the ioctl, at most %lu: %s\n",
+	       nr_late, NR_ROUNDS, most, nr_late ? "FAILED" : "ok");
+	return nr_late;
+}
+
+int main(int argc, char *argv[])
+{
+	unsigned int nr_failed;
+
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_USER_SPACE_MSR));
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_MSR_FILTER));
+
+	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+	find_cpus();
+	run_on(cpus[0]);
+
+	nr_failed = test_created();
+	nr_failed += test_running();
+	TEST_ASSERT(!nr_failed, "%u vCPUs or rounds went wrong", nr_failed);
+	return 0;
+}
