@@ -19,8 +19,8 @@
 
 #include "msr_filter.h"
 
-#define NR_CREATED	64
-#define NR_ROUNDS	256
+#define NR_CREATED	32
+#define NR_ROUNDS	64
 /* So many accesses, and the guest is in its loop again. */
 #define NR_WARM_UP	64
 /* So many accesses, and an emulated CPU asks for interrupts. */
