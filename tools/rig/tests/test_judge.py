@@ -2,6 +2,7 @@
 """The judge, on recorded logs: a good one has nothing wrong with it, and a spoilt one
 has, whatever it was that went missing."""
 
+import copy
 import json
 import re
 import unittest
@@ -283,6 +284,22 @@ class Readme(Case):
             record = self.reports["5.10"].record("msr_filter_l2_test", variant)
             self.assertEqual([readme.verdict_of(record, msr)
                               for msr in ("FS_BASE", "LSTAR", "MISC")], verdicts)
+
+
+    def test_a_hole_on_amd_is_seen_in_the_suite_or_in_a_part_of_it(self):
+        row = next(row for row in tables.read("holes") if row["test"].endswith("@svm"))
+        suite, part = copy.deepcopy(self.reports["5.10"]), self.reports["5.10"]
+        test = part.plan.tests[0]
+        seen = [record for record in part.records if record.name == test.name]
+        test.name = row["test"]
+        for record in seen:
+            record.name = row["test"]
+            record.verdict = "fail" if record.variant == "unpatched" else "pass"
+        self.assertEqual(readme.hole_seen(row, "5.10", {}, {"5.10": suite}, {}), None)
+        self.assertEqual(readme.hole_seen(row, "5.10", {}, {"5.10": suite},
+                                          {"5.10": part}), "open>closed")
+        part.plan.variants = ["unpatched", "some-fault"]
+        self.assertEqual(readme.hole_seen(row, "5.10", {}, {}, {"5.10": part}), None)
 
 
 class UsersTree(Case):

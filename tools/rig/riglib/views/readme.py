@@ -181,13 +181,18 @@ def verdict_of(record, case):
     return found[0] if found else "missing"
 
 
-def hole_seen(row, kernel, tests, suites):
-    """A cell of the table of holes, or None where there are no new results."""
+def hole_seen(row, kernel, tests, *suites):
+    """A cell of the table of holes, or None where there are no new results.  On an AMD
+    host it is of the first of the suites, or the parts of it, that the test is in."""
     series = tables.kernels()[kernel]["series"]
     if not tables.holds_for(row["kernels"], kernel, series):
         return "-"
     test, _, case = row["test"].partition("/")
-    results = (suites if test.endswith("@svm") else tests).get(kernel)
+    results = tests.get(kernel)
+    if test.endswith("@svm"):
+        results = next((report[kernel] for report in suites
+                        if kernel in report and report[kernel].plan.test(test) and
+                        "patched" in report[kernel].plan.variants), None)
     if not results:
         return None
     u, p = (verdict_of(results.record(test, variant), case)
@@ -195,7 +200,7 @@ def hole_seen(row, kernel, tests, suites):
     return SEEN.get((u, p), u if u == p else f"{u}>{p}")
 
 
-def holes_table(tests, suites):
+def holes_table(tests, *suites):
     """Two lines for a hole: what it is, and what its test says of each kernel."""
     kernels = list(tables.kernels())
     lines = [HOLES[0], "", f"  {'':<{HOLE}}" + "".join(
@@ -204,7 +209,7 @@ def holes_table(tests, suites):
            if line.startswith("    ")}
     for row in tables.read("holes"):
         kept = old.get(row["test"], "")
-        cells = [hole_seen(row, kernel, tests, suites) or
+        cells = [hole_seen(row, kernel, tests, *suites) or
                  kept[at * SEEN_CELL:][:SEEN_CELL].strip() or "not run"
                  for at, kernel in enumerate(kernels)]
         lines += [f"  {row['what']}", f"    {row['test']:<{HOLE - 2}}" + "".join(
@@ -264,7 +269,7 @@ def update():
     if not tests:
         raise Wrong("there are no results: make test-all")
     replace(TESTS, tests_table(tests))
-    replace(HOLES, holes_table(tests, suites))
+    replace(HOLES, holes_table(tests, suites, reported("suite-part")))
     replace(SUITE, suite_table(suites))
     told = [re.fullmatch(r"(.*), patches/(\S+)", line[10:].removesuffix(EARLIER))
             for line in section(TESTS)]
