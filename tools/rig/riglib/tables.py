@@ -112,6 +112,18 @@ def folders():
     return {path.parent.name for path in PATCHES.glob("*/series")}
 
 
+def hidden(rows):
+    """Rows that never hold, as an earlier one of the same name, and for the same
+    machine, holds wherever they would."""
+    for i, row in enumerate(rows):
+        for before in rows[:i]:
+            if all(before[key] == row[key] for key in ("name", "machine")) and (
+                    before["kernels"] == "*" or
+                    set(row["kernels"].split(",")) <= set(before["kernels"].split(","))):
+                yield row
+                break
+
+
 def lint():
     """What is wrong with the tables, a line each."""
     known = set(kernels()) | folders() | {"*", "-"}
@@ -163,6 +175,10 @@ def lint():
             yield f"suite: {row['name']}: {row['expect']}, and no reason why"
         if not set(row["kernels"].split(",")) <= known:
             yield f"suite: {row['name']}: unknown kernel in {row['kernels']}"
+    for name in ("suite", "skips"):
+        for row in hidden(read(name)):
+            yield (f"{name}: {row['name']} on {row['machine']}, {row['kernels']}: an "
+                   f"earlier row holds there")
     seen = set()
     for fault in faults():
         title = f"faults: [{fault.series} {fault.name}]"

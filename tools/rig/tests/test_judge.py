@@ -691,6 +691,12 @@ class Plans(Case):
                 self.assertEqual(plan.expected_here(row, tree, False), known, source)
                 self.assertEqual(plan.expected_here(row, tree, True), users, source)
 
+    def test_hidden_rows(self):
+        rows = [dict(zip(("name", "machine", "kernels"), row.split())) for row in (
+            "a svm 5.10", "a svm *", "a svm 7.2,next", "a bochs 7.2,next",
+            "a bochs next", "a bochs 6.1,next", "b svm *")]
+        self.assertEqual(list(tables.hidden(rows)), [rows[2], rows[4]])
+
     def test_strangers(self):
         """A row of the table that no test of the suite has."""
         made = replace(self.recorded().plan, kernel="5.10")
