@@ -23,7 +23,7 @@ HOLE, SEEN_CELL = 38, 13
 # A hole that a test sees, by how it ends unpatched and patched.
 SEEN = {("fail", "pass"): "open>closed", ("fail", "fail"): "open",
         ("pass", "pass"): "not seen"}
-# How msr_filter_l2_test says what came of a scenario.
+# How the selftests of the series say what came of a scenario.
 SCENARIO = re.compile(r"(?:(?:reads|writes) of )?(\w+)[,:] .*: (ok|FAILED)")
 # Of a kernel that there are no new results of, whose column and counts are kept.
 EARLIER = ", by an earlier run"

@@ -234,7 +234,7 @@ def matrix(results, faults):
     names = [test.name for test in tests]
     marks = {"fail": "x", "crash": "!", "skip": "-", "pass": ".", "missing": "?"}
     text = ["faults against tests: x caught, ! the host did not live, . not caught,",
-            "- skipped, ? missing; blank: of the other vendor's KVM", ""]
+            "- skipped, ? missing; blank: of another host", ""]
     text += [f"  {LETTERS[i]} {name}" for i, name in enumerate(names)]
     text += ["", f"  {'':<28} {' '.join(LETTERS[:len(names)])}"]
     order = ("crash", "fail", "missing", "skip", "pass")
