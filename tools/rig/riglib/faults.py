@@ -81,15 +81,15 @@ def chosen(folder, own=False, pattern=None):
     return found
 
 
-class Builder:
-    """Builds KVM with each fault as FOLDER/variants/NAME; what is there is kept."""
+class Keeper:
+    """Builds KVM again and again, as FOLDER/variants/NAME, and leaves the source as it
+    was; what is there is kept, as long as its key is the same."""
 
     def __init__(self, folder, make):
         self.folder, self.make = Path(folder), make
         self.src = self.folder / "src"
-        state = self.git("rev-parse", "patched:arch/x86/kvm").strip()
         config = (self.folder / "obj/.config").read_bytes()
-        self.state = state + hashlib.sha256(config).hexdigest()
+        self.config = hashlib.sha256(config).hexdigest()
 
     def git(self, *args):
         done = subprocess.run(["git", "-c", "safe.directory=*", "-C", self.src, *args],
@@ -100,6 +100,33 @@ class Builder:
 
     def restore(self):
         self.git("checkout", "-q", "-f", "patched")
+
+    def kept(self, name, key):
+        """Whether that is there already; if not, what is there goes."""
+        out = self.folder / "variants" / name
+        try:
+            if (out / ".key").read_text() == key:
+                return True
+        except OSError:
+            pass
+        shutil.rmtree(out, ignore_errors=True)
+        return False
+
+    def make_modules(self, label, text, log):
+        """The exit status of a build of what the source is now."""
+        return children.run([STEPS / "run-step", label, text, log, "0", *self.make])
+
+    def keep(self, name, key):
+        modules(self.folder, name)
+        (self.folder / "variants" / name / ".key").write_text(key)
+
+
+class Builder(Keeper):
+    """Builds KVM with each fault."""
+
+    def __init__(self, folder, make):
+        super().__init__(folder, make)
+        self.state = self.git("rev-parse", "patched:arch/x86/kvm").strip() + self.config
 
     def build(self, faults):
         """Those that do not build, and why."""
@@ -115,26 +142,19 @@ class Builder:
         return left_out
 
     def one(self, fault, text):
-        out = self.folder / "variants" / fault.name
         key = hashlib.sha256((self.state + fault.text()).encode()).hexdigest()
-        try:
-            if (out / ".key").read_text() == key:
-                return None
-        except OSError:
-            pass
-        shutil.rmtree(out, ignore_errors=True)
+        if self.kept(fault.name, key):
+            return None
         try:
             apply(fault, self.src)
         except Wrong as error:
             return str(error)
         log = self.folder / "log/faults" / fault.name
-        status = children.run([STEPS / "run-step", "FAULT", text, log, "0",
-                               *self.make])
+        status = self.make_modules("FAULT", text, log)
         self.restore()
         if status:
             return f"see {log}"
-        modules(self.folder, fault.name)
-        (out / ".key").write_text(key)
+        self.keep(fault.name, key)
         return None
 
 
