@@ -35,7 +35,7 @@ MAKEFLAGS += --no-print-directory
 rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)" \
 	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)"
 
-.PHONY: help run kselftest faults test test-all lint check tree apply patches mbox \
+.PHONY: help run kselftest faults bench test test-all lint check tree apply patches mbox \
 	releases readme setup clean distclean
 
 help:
@@ -44,6 +44,7 @@ help:
 	@echo '  make run       boot an unpatched and a patched KVM, print the table'
 	@echo '  make kselftest KVM'\''s own selftests, all of them, unpatched against patched'
 	@echo '  make faults    seeded faults in the patched KVM, and which test sees which'
+	@echo '  make bench     what a filter costs, patch by patch: curves, CSV and SVG'
 	@echo '  make lint      our own code, tables and patch files; no kernel needed'
 	@echo '  make check     the patches on a kernel, each alone; without a boot'
 	@echo '  make test      lint; for 5.10 and next: check, run twice; for 5.10 faults'
@@ -79,7 +80,7 @@ help:
 	@echo '  OWN=1          only the faults in the lines of the series'
 
 setup:
-	@$(RIG)/setup all bochs lint check kselftest
+	@$(RIG)/setup all bochs lint check kselftest bench
 
 run tree:
 	@$(RIG)/setup all
@@ -88,6 +89,10 @@ run tree:
 # They boot an AMD host, too.
 kselftest faults:
 	@$(RIG)/setup all kselftest
+	@$(rig) $@
+
+bench:
+	@$(RIG)/setup all bench
 	@$(rig) $@
 
 lint:

@@ -8,6 +8,9 @@
 	faults DIR OUT MACHINE [own]	(FAULTS= picks faults)
 				plan, boot, judge and show; exit status 1 when
 				something is not as expected
+	build-bench DIR OUT MAKE...
+				KVM with each patch on top of those before
+	bench DIR OUT MACHINE	the benchmark's curves, of each of these
 	judge OUT		once more, of the results that there are
 	build-faults DIR OUT own|all MAKE...
 				KVM with each fault; what does not build is said
@@ -31,12 +34,13 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
-from . import (boot, children, faults, judge, machines, pack, plan, record, releases,
-               results, stages, tables)
+from . import (bench, boot, children, faults, judge, machines, pack, plan, record,
+               releases, results, stages, tables)
 from .errors import Wrong
-from .views import readme, tap, text
+from .views import curves, readme, tap, text
 
 
 def vmx(wanted, probe):
@@ -88,6 +92,18 @@ def run_faults(folder, out, machine, own=""):
     return judge_again(out, own)
 
 
+def run_bench(folder, out, machine):
+    states = [asdict(state) for state in bench.read(out)]
+    carry_out(plan.plan_bench(folder, machine, states), out)
+    return judge_again(out)
+
+
+def build_bench(folder, out, *make):
+    found = bench.states(folder)
+    bench.Builder(folder, make).build(found)
+    bench.write(out, found)
+
+
 def write(out, name, content):
     (Path(out) / name).write_text(content)
 
@@ -112,6 +128,8 @@ def judge_again(out, own=""):
         return judge_tests(found, out)
     if plan_.what == "suite":
         return judge_suite(found, out)
+    if plan_.what == "bench":
+        return judge_bench(found, out)
     wanted = faults.chosen(plan_.folder, own == "own", faults.pattern())
     lines = judge.judge_faults(found, wanted, faults.read_left_out(Path(out)))
     write(out, "matrix.txt", text.matrix(found, wanted))
@@ -151,6 +169,16 @@ def judge_suite(found, out):
     return status
 
 
+def judge_bench(found, out):
+    lines = judge.judge_bench(found)
+    write(out, "bench.csv", curves.as_csv(found))
+    curves.draw(found, Path(out))
+    table = curves.table(found) + curves.plain(found)
+    write(out, "table.txt", table)
+    print(table)
+    return finish(out, lines)
+
+
 def build_faults(folder, out, which, *make):
     wanted = faults.chosen(folder, which == "own", faults.pattern())
     if not wanted and faults.pattern():
@@ -188,6 +216,7 @@ def check_releases(folder):
 
 COMMANDS = {
     "vmx": vmx, "begin": begin, "tests": run_tests, "suite": run_suite,
+    "bench": run_bench, "build-bench": build_bench,
     "faults": run_faults, "judge": judge_again, "build-faults": build_faults,
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
     "count": stages.count_files, "readme": readme.update,

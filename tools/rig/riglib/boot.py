@@ -26,7 +26,8 @@ from .errors import Wrong
 from .machines import MACHINES
 from .views.terminal import Progress
 
-LIMITS = {"tests": (600, 120), "faults": (1800, 120), "suite": (3600, 300)}
+LIMITS = {"tests": (600, 120), "faults": (1800, 120), "suite": (3600, 300),
+          "bench": (1800, 300)}
 POLL = 0.5			# seconds
 LAST_WORDS = 1			# seconds that a panic gets to say more
 POWER_OFF = re.compile(r"^0*([0-9]+)p\[ACPI.*soft power off", re.M)

@@ -143,6 +143,20 @@ class Judge:
                  [f"{variant}: {', '.join(sorted(found)) or 'none was loaded'}"
                   for variant, found in zip(self.plan.variants, sets)])
 
+    def all_differ(self):
+        """Of what was built differently, no two were loaded as the same."""
+        loaded = {}
+        for variant in self.plan.variants:
+            one = {}
+            for record in self.results.of(variant=variant):
+                one.update(record.modules)
+            loaded[variant] = one.get("kvm"), one.get("kvm_intel")
+        wrong = [f"{variant}: {', '.join(filter(None, one)) or 'none was loaded'}"
+                 for variant, one in loaded.items()
+                 if None in one or list(loaded.values()).count(one) > 1]
+        self.say(loaded and not wrong,
+                 f"the modules of the {len(loaded)} variants differ", wrong)
+
     def notes(self):
         """A test that stops at a bug of the unpatched kernel gets to tell less."""
         u, p = (sorted({(record.name, note)
@@ -253,6 +267,26 @@ def judge_caught(results):
     by = caught_by(results) if results.plan.patched != "patched" else []
     judge.say(by, f"make kselftest, with the fault {results.plan.patched}: caught by "
               f"{', '.join(by) or 'nobody'}")
+    return judge.lines
+
+
+# ---- the benchmark's curves
+
+def judge_bench(results):
+    """All that was to be measured was, of what was to be loaded."""
+    judge, plan = Judge(results), results.plan
+    for variant in plan.variants:
+        record = results.record("bench", variant)
+        judge.say(record.verdict == "pass", f"{variant}: bench: {record.verdict}",
+                  reasons(record))
+        for curve in tables.read("curves"):
+            names = tables.points(curve).values()
+            missing = [name for name in names if not record.figures.get(name)]
+            judge.say(not missing, f"{variant}: {curve['name']}: "
+                      f"{len(names) - len(missing)} of {len(names)} points",
+                      [f"missing: {name}" for name in missing])
+    judge.boots()
+    judge.all_differ()
     return judge.lines
 
 

@@ -25,6 +25,9 @@ KUNIT = "arch/x86/kvm/vmx"
 # A fault is to be caught soon: seconds of guest time for a test.
 FAULT_SECONDS = 15
 
+# Of guest time, for all curves of a variant.
+BENCH_SECONDS = 300
+
 
 @dataclass
 class Test:
@@ -66,7 +69,7 @@ class Boot:
 
 @dataclass
 class Plan:
-    what: str			# "tests", "suite" or "faults"
+    what: str			# "tests", "suite", "faults" or "bench"
     kernel: str			# BASE, or "ksrc"
     folder: str			# build/BASE
     series: str
@@ -81,6 +84,7 @@ class Plan:
     tests: list = field(default_factory=list)
     boots: list = field(default_factory=list)
     notes: list = field(default_factory=list)
+    states: list = field(default_factory=list)	# of bench.py, as dictionaries
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -441,6 +445,22 @@ def plan_suite(folder, machine, patched="patched", pattern=""):
                 add_boot(plan, f"{name}-{cpus}", name, kind, cpus, [variant])
     if not plan.tests:
         raise Wrong(f"no test has a name that matches TESTS={pattern}")
+    return plan
+
+
+def plan_bench(folder, machine, states):
+    """The benchmark's curves, of every state of KVM in one boot."""
+    tree, plan = new_plan("bench", folder, machine)
+    plan.states = states
+    plan.variants = [state["name"] for state in states if not state["same_as"]]
+    plan.patched = plan.variants[-1]
+    plan.tests = [Test(
+        name="bench", program="bench", source="rig", cpus=1, parameters="-",
+        seconds=BENCH_SECONDS, file=str(tree.folder / "rig/bench"), machine=machine,
+        arguments="curves", figures=[
+            name for curve in tables.read("curves")
+            for name in tables.points(curve).values()])]
+    add_boot(plan, "bench", "bench", machine, 1, plan.variants)
     return plan
 
 

@@ -15,6 +15,9 @@ from . import ktap, plan as plans, tables
 from .boot import Ending
 from .errors import Wrong
 
+POINT = re.compile(r"curve,(?P<name>[a-z0-9-]+),(?P<x>\d+),(?P<rounds>\d+),"
+                   r"(?P<min>-?\d+),(?P<q1>-?\d+),(?P<n>-?\d+),(?P<q3>-?\d+),"
+                   r"(?P<max>-?\d+),(?P<at_median>\d+)")
 NOTE = re.compile(r"(skipped|XFAIL|XPASS): ")
 
 
@@ -84,6 +87,15 @@ def read_figures(names, log):
         found = [match for match in map(pattern.fullmatch, log) if match]
         figures[name] = figure_of(found) if found else None
     return figures
+
+
+def read_points(names, log):
+    """The same of the benchmark's curves; a point that is there twice is none."""
+    found = [match for match in map(POINT.fullmatch, log) if match]
+    at = [f"{match['name']} {match['x']}" for match in found]
+    return {name: {key: int(value) for key, value in
+                   found[at.index(name)].groupdict().items() if key != "name"}
+            if at.count(name) == 1 else None for name in names}
 
 
 def figure_of(matches):
@@ -191,7 +203,8 @@ class Collector:
             elif why:
                 record.why = f"the boot ended before it: {why}"
             if test:
-                record.figures = read_figures(test.figures, record.log)
+                read = read_points if self.plan.what == "bench" else read_figures
+                record.figures = read(test.figures, record.log)
             self.results.records.append(record)
 
     def unbuilt(self, test):

@@ -100,6 +100,11 @@ def faults(series=None, pattern=None):
     return found
 
 
+def points(curve):
+    """Of a row of the table curves: what its points are called, by their X."""
+    return {int(x): f"{curve['name']} {x}" for x in curve["points"].split(",")}
+
+
 def regex(text, variable):
     """What the user has given in a variable, compiled."""
     try:
@@ -127,7 +132,8 @@ def hidden(rows):
 def lint():
     """What is wrong with the tables, a line each."""
     known = set(kernels()) | folders() | {"*", "-"}
-    for name in ("tests", "figures", "suite", "skips", "packages", "holes"):
+    for name in ("tests", "figures", "suite", "skips", "packages", "holes",
+                 "curves"):
         try:
             read(name)
         except Wrong as error:
@@ -154,6 +160,9 @@ def lint():
                 yield f"figures: {row['name']}: its pattern has no group n"
         except re.error as error:
             yield f"figures: {row['name']}: {error}"
+    for row in read("curves"):
+        if not re.fullmatch(r"[0-9]+(,[0-9]+)*", row["points"]):
+            yield f"curves: {row['name']}: {row['points']} are no points"
     run = {test["name"] for test in tests} | {
         f"{row['name']}@svm" for row in read("suite") if row["machine"] == "svm"}
     for row in read("holes"):

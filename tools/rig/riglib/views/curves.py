@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The benchmark's curves: a table, CSV, and what gnuplot makes of them."""
+
+import csv
+import io
+import shutil
+import subprocess
+
+from .. import tables
+from ..errors import Wrong
+from . import text
+
+# The curve that is drawn in characters, too.
+MAIN = "change-other"
+COLUMNS, LINES = 79, 24
+PANEL = 520, 400		# pixels
+DASHES = 5			# kinds of them that gnuplot has
+
+
+def values(results, variant, curve):
+    """Of each point what was measured, or None."""
+    figures = results.record("bench", variant).figures
+    return [figures.get(name) for name in tables.points(curve).values()]
+
+
+def medians(results, variant, curve):
+    return [point["n"] if point else None for point in values(results, variant, curve)]
+
+
+def steps(results, curve):
+    """The variants whose curve is another one than that of the variant before, each
+    with the last one that shares it."""
+    found = []
+    for variant in results.plan.variants:
+        if found and medians(results, variant, curve) == medians(
+                results, found[-1][0], curve):
+            found[-1] = found[-1][0], variant
+        else:
+            found.append((variant, variant))
+    return found
+
+
+def span(first, last):
+    return first if first == last else f"{first} .. {last}"
+
+
+def as_csv(results):
+    out = io.StringIO()
+    table_ = csv.writer(out, lineterminator="\n")
+    table_.writerow(["kernel", "vmx", "variant", "patch", "lines_added",
+                     "lines_added_in_all", "curve", "x", "x_is", "unit", "of", "rounds",
+                     "min", "quartile_1", "median", "quartile_3", "max",
+                     "rounds_at_median"])
+    plan, in_all = results.plan, 0
+    keys = ("rounds", "min", "q1", "n", "q3", "max", "at_median")
+    for state in plan.states:
+        in_all += state["lines"]
+        variant = state["same_as"] or state["name"]
+        for curve in tables.read("curves"):
+            for x, point in zip(tables.points(curve), values(results, variant, curve)):
+                if point:
+                    table_.writerow([
+                        results.fact("host kernel"), plan.machine, state["name"],
+                        state["what"], state["lines"], in_all, curve["name"], x,
+                        curve["x"], unit(plan), curve["unit"],
+                        *(point[key] for key in keys)])
+    return out.getvalue()
+
+
+def unit(plan):
+    return plan.cpu_time.split(",")[0]
+
+
+def table(results):
+    """The table of "make bench"."""
+    plan = results.plan
+    lines = ["What an MSR filter costs, patch by patch", "", *text.head(results), "",
+             f"  {'variant':<10} {'lines':>5} {'all':>4}  the last patch in it"]
+    in_all = 0
+    for state in plan.states:
+        in_all += state["lines"]
+        same = f" [VMX: as {state['same_as']}]" if state["same_as"] else ""
+        room = COLUMNS - 25 - len(same)
+        what = state["what"]
+        if len(what) > room:
+            what = what[:room - 3] + "..."
+        lines.append(f"  {state['name']:<10} {state['lines']:>5} {in_all:>4}  "
+                     f"{what}{same}")
+    lines += ["", "  lines: of KVM, added by the patch, its tests not among them, and "
+              "in all", f"  Below: {plan.cpu_time}.  A variant that has the figures of",
+              "  the one before it is not there.  bench.csv has all, and the spread."]
+    for curve in tables.read("curves"):
+        points = tables.points(curve)
+        lines += ["", f"  {curve['name']}: {curve['what']}",
+                  f"  {curve['x'] + ':':<18}" + "".join(f"{x:>8}" for x in points)]
+        lines += [f"  {span(*step):<18}" + "".join(
+            f"{text.number(value):>8}"
+            for value in medians(results, step[0], curve))
+            for step in steps(results, curve)]
+    return "\n".join([*lines, *text.complaints(results)]) + "\n"
+
+
+# ---- gnuplot
+
+def quoted(words):
+    return '"' + words.replace("\\", "").replace('"', "'") + '"'
+
+
+def plot(results, curve, number, left_out=()):
+    """The commands for one curve: its data, its axes, a line for each step."""
+    plan, points = results.plan, tables.points(curve)
+    in_all, lines = 0, {}
+    for state in plan.states:
+        in_all += state["lines"]
+        lines[state["name"]] = in_all
+    said, drawn = [], []
+    for i, (first, last) in enumerate(steps(results, curve)):
+        name = f"$data{number}_{i}"
+        rows = [f"{x} {point['q1']} {point['n']} {point['q3']}" for x, point in
+                zip(points, values(results, first, curve)) if point]
+        if not rows:
+            continue
+        said += [f"{name} << EOD", *rows, "EOD"]
+        how = "1:3 with linespoints" if plan.exact else "1:3:2:4 with yerrorlines"
+        title = f"{span(first, last)}, {lines[first]} lines"
+        drawn.append(f"{name} using {how} dashtype {i % DASHES + 1} pointtype {i + 1} "
+                     f"linecolor black title {quoted(title)}")
+    tics = [x for x in points if x not in left_out]
+    said += [f"set title {quoted(curve['what'])}", f"set xlabel {quoted(curve['x'])}",
+             f"set ylabel {quoted(unit(plan) + ', ' + curve['unit'])}",
+             f"set xtics ({', '.join(map(str, tics))})"]
+    return said + ["plot " + ", \\\n     ".join(drawn)] if drawn else []
+
+
+def gnuplot(commands):
+    if not shutil.which("gnuplot"):
+        raise Wrong("gnuplot is not here: make setup")
+    done = subprocess.run(["gnuplot"], input="\n".join(commands) + "\n",
+                          capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = [line for line in done.stderr.split("\n") if line.strip()]
+        raise Wrong(f"gnuplot: {said[-1] if said else 'it fails'}")
+    return done.stdout
+
+
+HEAD = ("set encoding utf8", "set yrange [0:*]",
+        "set key outside below left reverse Left maxcols 2")
+
+
+def draw(results, out):
+    """An SVG for each family of curves; lines differ in their dashes and points."""
+    families = {}
+    for curve in tables.read("curves"):
+        families.setdefault(curve["family"], []).append(curve)
+    for family, members in families.items():
+        plots = [plot(results, curve, i) for i, curve in enumerate(members)]
+        plots = [one for one in plots if one]
+        path = out / f"{family}.svg"
+        path.unlink(missing_ok=True)
+        if not plots:
+            continue
+        wide = 2 if len(plots) > 1 else 1
+        high = -(-len(plots) // wide)
+        gnuplot([f"set terminal svg noenhanced size {PANEL[0] * wide},"
+                 f"{PANEL[1] * high} font 'sans,11' background 'white' dashlength 1.5",
+                 f"set output {quoted(str(path))}", *HEAD,
+                 f"set multiplot layout {high},{wide}",
+                 *(line for one in plots for line in one), "unset multiplot"])
+
+
+def plain(results):
+    """The main curve in characters."""
+    curve = next(row for row in tables.read("curves") if row["name"] == MAIN)
+    commands = plot(results, curve, 0, (1,))
+    if not commands:
+        return ""
+    # Characters cannot stand on their side, and a title that is long is left out.
+    commands = [one for one in commands if not one.startswith(("set ylabel",
+                                                               "set title"))]
+    said = gnuplot([f"set terminal dumb noenhanced size {COLUMNS},{LINES}", *HEAD,
+                    "set key default bottom right", *commands])
+    lines = [line.rstrip() for line in said.replace("\f", "\n").split("\n")]
+    return "\n".join(["", f"  {curve['name']}: {unit(results.plan)}, {curve['unit']}",
+                      *"\n".join(lines).strip("\n").split("\n"), ""])
