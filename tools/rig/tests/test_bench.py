@@ -151,6 +151,15 @@ class Shown(Bench):
         self.logs["+0015"] = []
         self.assertIn("missing", curves.table(self.results()))
 
+    def test_table_says_what_is_vague(self):
+        self.logs["+0001"] = [text.replace(",60", ",31") for text in log_of("+0001")]
+        said = curves.table(self.results())
+        self.assertIn("~1160", said.split("change-same:")[1].split("change-other")[0])
+
+    def test_tics(self):
+        self.assertEqual(curves.tics([0, 1, 2, 4, 8, 16]), [0, 1, 2, 4, 8, 16])
+        self.assertEqual(curves.tics([1, 2, 4, 8, 16, 32, 64]), [1, 4, 8, 16, 32, 64])
+
     def test_commands(self):
         curve = next(row for row in tables.read("curves")
                      if row["name"] == "ioctl-same")
@@ -162,8 +171,13 @@ class Shown(Bench):
 
     def test_real_time_has_its_spread(self):
         self.plan.machine = "kvm"
+        self.plan.cpu_time = "TSC cycles, median"
         said = "\n".join(curves.plot(self.results(), tables.read("curves")[0], 0))
+        self.assertIn("set ylabel \"TSC cycles, a change, one vCPU\"", said)
         self.assertIn("yerrorlines", said)
+        said = curves.table(self.results())
+        self.assertIn("    quartiles", said)
+        self.assertNotIn("~", said)
 
     def test_no_gnuplot(self):
         with mock.patch.object(shutil, "which", return_value=None):

@@ -14,6 +14,7 @@ from . import text
 MAIN = "change-other"
 COLUMNS, LINES = 79, 24
 PANEL = 520, 400		# pixels
+TICS = 25			# along an axis, at most
 DASHES = 5			# kinds of them that gnuplot has
 
 
@@ -71,6 +72,26 @@ def unit(plan):
     return plan.cpu_time.split(",")[0]
 
 
+def cell(point, exact):
+    """A median; with a "~", where that is none that comes again and again."""
+    if not point:
+        return text.number(None)
+    vague = exact and 2 * point["at_median"] < point["rounds"]
+    return f"{'~' if vague else ''}{point['n']}"
+
+
+def rows(results, curve):
+    """The lines of a curve in the table: on a real CPU each has its spread, too."""
+    exact = results.plan.exact
+    for first, last in steps(results, curve):
+        found = values(results, first, curve)
+        yield f"  {span(first, last):<18}" + "".join(
+            f"{cell(point, exact):>8}" for point in found)
+        if not exact:
+            yield f"  {'    quartiles':<18}" + "".join(
+                f"{point['q3'] - point['q1'] if point else '':>8}" for point in found)
+
+
 def table(results):
     """The table of "make bench"."""
     plan = results.plan
@@ -86,17 +107,16 @@ def table(results):
             what = what[:room - 3] + "..."
         lines.append(f"  {state['name']:<10} {state['lines']:>5} {in_all:>4}  "
                      f"{what}{same}")
-    lines += ["", "  lines: of KVM, added by the patch, its tests not among them, and "
-              "in all", f"  Below: {plan.cpu_time}.  A variant that has the figures of",
+    lines += ["", "  lines: of KVM, added by the patch, its tests not among them, and in "
+              "all", f"  Below: {plan.cpu_time}.  A variant that has the figures of",
               "  the one before it is not there.  bench.csv has all, and the spread."]
+    lines += ["  ~: less than half of the rounds measured just that"] if plan.exact else [
+              "  quartiles: how far they are apart"]
     for curve in tables.read("curves"):
-        points = tables.points(curve)
         lines += ["", f"  {curve['name']}: {curve['what']}",
-                  f"  {curve['x'] + ':':<18}" + "".join(f"{x:>8}" for x in points)]
-        lines += [f"  {span(*step):<18}" + "".join(
-            f"{text.number(value):>8}"
-            for value in medians(results, step[0], curve))
-            for step in steps(results, curve)]
+                  f"  {curve['x'] + ':':<18}" + "".join(
+                      f"{x:>8}" for x in tables.points(curve)),
+                  *rows(results, curve)]
     return "\n".join([*lines, *text.complaints(results)]) + "\n"
 
 
@@ -106,7 +126,17 @@ def quoted(words):
     return '"' + words.replace("\\", "").replace('"', "'") + '"'
 
 
-def plot(results, curve, number, left_out=()):
+def tics(points):
+    """Of the points along an axis, those that there is room to name."""
+    room = (max(points) - min(points)) / TICS
+    shown = []
+    for x in points:
+        if not shown or x - shown[-1] >= room:
+            shown.append(x)
+    return shown
+
+
+def plot(results, curve, number):
     """The commands for one curve: its data, its axes, a line for each step."""
     plan, points = results.plan, tables.points(curve)
     in_all, lines = 0, {}
@@ -125,10 +155,9 @@ def plot(results, curve, number, left_out=()):
         title = f"{span(first, last)}, {lines[first]} lines"
         drawn.append(f"{name} using {how} dashtype {i % DASHES + 1} pointtype {i + 1} "
                      f"linecolor black title {quoted(title)}")
-    tics = [x for x in points if x not in left_out]
     said += [f"set title {quoted(curve['what'])}", f"set xlabel {quoted(curve['x'])}",
              f"set ylabel {quoted(unit(plan) + ', ' + curve['unit'])}",
-             f"set xtics ({', '.join(map(str, tics))})"]
+             f"set xtics ({', '.join(map(str, tics(points)))})"]
     return said + ["plot " + ", \\\n     ".join(drawn)] if drawn else []
 
 
@@ -171,7 +200,7 @@ def draw(results, out):
 def plain(results):
     """The main curve in characters."""
     curve = next(row for row in tables.read("curves") if row["name"] == MAIN)
-    commands = plot(results, curve, 0, (1,))
+    commands = plot(results, curve, 0)
     if not commands:
         return ""
     # Characters cannot stand on their side, and a title that is long is left out.
