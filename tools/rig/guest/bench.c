@@ -42,6 +42,7 @@
 #define KSFT_SKIP	4
 #define ROUNDS		64
 #define WARMUP		4
+#define TRIES		4
 #define GUEST_MEM	0x10000
 #define GUEST_RIP	0x1000
 
@@ -300,16 +301,11 @@ static void print_costs(const char *curve, unsigned int x, __s64 *cost)
  * A round is a change there and one back, and the cost half of both: to deny costs
  * something else than to allow.
  */
-static void measure_changes(struct guest *guest, unsigned int nr,
-			    enum change change, struct spread *spread)
+static void try_changes(struct guest *guest, struct kvm_msr_filter *filter,
+			unsigned int changes, struct spread *spread)
 {
-	unsigned int changes = change == ONE || change == ALL ? 2 : 1;
-	struct kvm_msr_filter filter[2];
 	__s64 cost[ROUNDS];
 	unsigned int i, j;
-
-	make_filter(&filter[0], nr, change, 0);
-	make_filter(&filter[1], nr, change, 1);
 
 	for (i = 0; i < WARMUP + ROUNDS; i++) {
 		__s64 with = 0, without = 0;
@@ -323,6 +319,27 @@ static void measure_changes(struct guest *guest, unsigned int nr,
 			cost[i - WARMUP] = (with - without) / changes;
 	}
 	get_spread(cost, spread);
+}
+
+/*
+ * The kernel may have work left from the ioctl, and do that while the vCPU runs;
+ * where the rounds keep step with it, they are tried again.
+ */
+static void measure_changes(struct guest *guest, unsigned int nr,
+			    enum change change, struct spread *spread)
+{
+	unsigned int changes = change == ONE || change == ALL ? 2 : 1;
+	struct kvm_msr_filter filter[2];
+	unsigned int i;
+
+	make_filter(&filter[0], nr, change, 0);
+	make_filter(&filter[1], nr, change, 1);
+
+	for (i = 0; i < TRIES; i++) {
+		try_changes(guest, filter, changes, spread);
+		if (spread->at_median > ROUNDS / 2)
+			break;
+	}
 }
 
 static void change_curves(void)
