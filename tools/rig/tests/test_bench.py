@@ -12,7 +12,7 @@ from unittest import mock
 from common import Case
 from riglib import bench, children, faults, judge, plan, results, tables
 from riglib.errors import Wrong
-from riglib.views import curves
+from riglib.views import curves, readme
 
 STATES = [
     bench.State("unpatched", "a" * 40, 0, "the kernel without the series"),
@@ -195,6 +195,17 @@ class Shown(Bench):
         said = curves.plain(found)
         self.assertTrue(all(len(one) < 80 for one in said.split("\n")), said)
         self.assertIn("ranges", said)
+
+    @unittest.skipUnless(shutil.which("gnuplot"), "gnuplot is not here")
+    def test_readme(self):
+        path = self.folder / "README"
+        shutil.copy("README", path)
+        rows = curves.of_readme(self.results(), readme.BENCH[0])
+        self.assertIn("  lines of KVM, in all             0      34", rows)
+        self.assertIn("  change-other, 1 range         1510    1010", rows)
+        readme.replace(readme.BENCH, rows, path)
+        self.assertIn("\n".join(rows), path.read_text())
+        self.assertEqual([one for one in rows if len(one) > 79], [])
 
 
 class States(unittest.TestCase):

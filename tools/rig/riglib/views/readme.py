@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import judge, ktap, releases, results as res, tables
 from ..errors import Wrong
-from . import text
+from . import curves, text
 
 README = Path("README")
 TESTS = ('What "make test-all" prints: unpatched>patched where the two differ',
@@ -17,6 +17,8 @@ SUITE = ('What "make kselftest" counts, of what is run on both variants',
 HOLES = ("What a filter did not keep guests from, and does with the series",
          "  open>closed: ")
 RELEASES = ("The trees that the series was tried on", "  git am  ")
+BENCH = ('What "make bench" counts on 5.10, in retired instructions', "  +NNNN: ")
+BENCHED = "5.10"
 PATCHES_README = Path("patches/README")
 NAME, CELL = 33, 10
 HOLE, SEEN_CELL = 38, 13
@@ -271,6 +273,9 @@ def update():
     replace(TESTS, tests_table(tests))
     replace(HOLES, holes_table(tests, suites, reported("suite-part")))
     replace(SUITE, suite_table(suites))
+    bench = reported("bench").get(BENCHED)
+    if bench and comparable(bench.plan):
+        replace(BENCH, curves.of_readme(bench, BENCH[0]))
     told = [re.fullmatch(r"(.*), patches/(\S+)", line[10:].removesuffix(EARLIER))
             for line in section(TESTS)]
     for series in tables.folders():
