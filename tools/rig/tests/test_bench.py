@@ -154,6 +154,8 @@ class Shown(Bench):
     def test_table_says_what_is_vague(self):
         self.logs["+0001"] = [text.replace(",60", ",31") for text in log_of("+0001")]
         said = curves.table(self.results())
+        commands = "\n".join(curves.plot(self.results(), tables.read("curves")[0], 0))
+        self.assertEqual(commands.count("yerrorlines"), 1)
         self.assertIn("~1160", said.split("change-same:")[1].split("change-other")[0])
 
     def test_tics(self):

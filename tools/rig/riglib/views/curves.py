@@ -79,12 +79,16 @@ def unit(plan):
     return plan.cpu_time.split(",")[0]
 
 
+def vague(point):
+    """Whether the median is none that comes again and again: as on a real CPU, and of
+    the ioctl, which allocates memory and waits for SRCU, on an emulated one."""
+    return 2 * point["at_median"] < point["rounds"]
+
+
 def cell(point, exact):
-    """A median; with a "~", where that is none that comes again and again."""
     if not point:
         return text.number(None)
-    vague = exact and 2 * point["at_median"] < point["rounds"]
-    return f"{'~' if vague else ''}{point['n']}"
+    return f"{'~' if exact and vague(point) else ''}{point['n']}"
 
 
 def rows(results, curve):
@@ -117,8 +121,9 @@ def table(results):
     lines += ["", "  lines: of KVM, added by the patch, its tests not among them, and in "
               "all", f"  Below: {plan.cpu_time}.  A variant that has the figures of",
               "  the one before it is not there.  bench.csv has all, and the spread."]
-    lines += ["  ~: less than half of the rounds measured just that"] if plan.exact else [
-              "  quartiles: how far they are apart"]
+    lines += ["  ~: less than half of the rounds measured just that: the ioctl allocates",
+              "  memory, and waits for SRCU, so that it matters what has run before"] \
+        if plan.exact else ["  quartiles: how far they are apart"]
     for curve in tables.read("curves"):
         lines += ["", f"  {curve['name']}: {curve['what']}",
                   f"  {curve['x'] + ':':<18}" + "".join(
@@ -180,12 +185,14 @@ def plot(results, curve, number):
     said, drawn = [], []
     for i, (first, last) in enumerate(steps(results, curve)):
         name = f"$data{number}_{i}"
-        rows = [f"{x} {point['q1']} {point['n']} {point['q3']}" for x, point in
-                zip(points, values(results, first, curve)) if point]
-        if not rows:
+        came = [(x, point) for x, point in zip(points, values(results, first, curve))
+                if point]
+        if not came:
             continue
-        said += [f"{name} << EOD", *rows, "EOD"]
-        how = "1:3 with linespoints" if plan.exact else "1:3:2:4 with yerrorlines"
+        said += [f"{name} << EOD", *(f"{x} {point['q1']} {point['n']} {point['q3']}"
+                                     for x, point in came), "EOD"]
+        spread = not plan.exact or any(vague(point) for _, point in came)
+        how = "1:3:2:4 with yerrorlines" if spread else "1:3 with linespoints"
         title = f"{span(first, last)}, {lines[first]} lines"
         drawn.append(f"{name} using {how} dashtype {i % DASHES + 1} pointtype {i + 1} "
                      f"linecolor black title {quoted(title)}")
