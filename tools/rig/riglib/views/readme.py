@@ -210,11 +210,11 @@ def suite_table(reports):
 
 def releases_table():
     """The table of all trees; of a release without one, what is said of it."""
-    cells = [("kernel", "tree", "day", "patches of", "git am", "check", "run", "bugs")]
+    cells = [("kernel", "tree", "day", "patches of", "git am", "check", "run", "holes")]
     for row in releases.read():
         cells.append((row.release, row.tree) if row.by == "-" else (
             row.release, row.tree, row.day, row.folder, row.am, row.check, row.run,
-            row.bugs))
+            row.holes))
     widths = [max(map(len, column))
               for column in zip(*(row for row in cells if len(row) > 2))]
     return [RELEASES[0], ""] + ["  " + "  ".join(
