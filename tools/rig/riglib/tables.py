@@ -8,6 +8,7 @@ tabs where that line has tabs, else by blanks.
 import configparser
 import functools
 import re
+import string
 from pathlib import Path
 
 from .errors import Wrong
@@ -165,6 +166,9 @@ def lint():
             yield f"curves: {row['name']}: {row['points']} are no points"
     run = {test["name"] for test in tests} | {
         f"{row['name']}@svm" for row in read("suite") if row["machine"] == "svm"}
+    letters = "".join(row["hole"] for row in read("holes"))
+    if letters != string.ascii_lowercase[:len(letters)]:
+        yield f"holes: they are called {letters}, not a, b, c and so on"
     for row in read("holes"):
         if row["test"].split("/")[0].split(":")[0] not in run:
             yield f"holes: no test is called {row['test']}"

@@ -7,10 +7,11 @@ import subprocess
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from common import HERE
 
-from riglib import releases, tables
+from riglib import holes, releases, results, tables
 from riglib.errors import Wrong
 
 TOP = HERE.parents[2]
@@ -60,6 +61,13 @@ class Folder(unittest.TestCase):
         releases.PATH.write_text("# heading\n")
         os.environ["KSRC"] = "/home/me/linux"
         self.addCleanup(os.environ.pop, "KSRC")
+        self.load = self.instead_of(results, "load")
+        self.letters = self.instead_of(holes, "letters")
+
+    def instead_of(self, module, name):
+        patched = mock.patch.object(module, name, return_value={})
+        self.addCleanup(patched.stop)
+        return patched.start()
 
     def patch(self, value, context="{"):
         (self.series / "0001-x.patch").write_text(
@@ -69,6 +77,13 @@ class Folder(unittest.TestCase):
         path = self.build / "check/check.tap"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
+
+    def ran(self, what, seen):
+        """A run, with what it saw of holes."""
+        path = self.build / "report" / what / "judgement.tap"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1..1\nok 1 - a\n")
+        self.letters.return_value = seen
 
     def row(self):
         releases.record("ksrc")
@@ -112,7 +127,50 @@ class Rows(Folder):
         for context in ("other", "another"):
             self.patch("1", context)
             row = self.row()
-            self.assertEqual((row.check, row.run, row.bugs), ("(1/1)", "-", "-"))
+            self.assertEqual((row.check, row.run, row.holes), ("(1/1)", "-", "-"))
+
+    def test_holes_are_those_of_the_run(self):
+        self.assertEqual(self.row().holes, "-")
+        self.ran("tests", {"a": "", "c": "c", "e": "e!"})
+        row = self.row()
+        self.assertEqual((row.run, row.holes), ("1/1", "ce!"))
+        self.ran("tests", {"a": "", "c": ""})
+        self.assertEqual(self.row().holes, "e!")
+        self.ran("tests", {"a": "", "c": "", "e": ""})
+        self.assertEqual(self.row().holes, "none")
+
+    def test_holes_that_were_not_looked_at_again_are_kept(self):
+        self.ran("tests", {"a": "a", "c": "c!"})
+        self.row()
+        self.ran("suite", {"c": "c", "d": "d"})
+        self.assertEqual(self.row().holes, "acd")
+        # Nothing at all was looked at.
+        shutil.rmtree(self.build / "report")
+        self.ran("tests", {})
+        self.assertEqual(self.row().holes, "acd")
+
+    def test_holes_that_were_seen_by_other_lines_are_marked(self):
+        self.ran("tests", {"a": "a", "d": "d"})
+        self.row()
+        self.patch("1", "other")
+        shutil.rmtree(self.build / "report")
+        self.letters.return_value = {}
+        for _ in range(2):
+            row = self.row()
+            self.assertEqual((row.run, row.holes), ("(1/1)", "(ad)"))
+        # What is seen now takes their place, be it only of some.
+        self.ran("tests", {"a": "a"})
+        self.assertEqual(self.row().holes, "a")
+
+    def test_results_of_before_the_series_was_put_on_say_nothing_of_holes(self):
+        self.ran("tests", {})
+        self.row()
+        self.assertEqual(self.load.call_count, 1)
+        old = (self.build / "applied").stat().st_mtime - 10
+        os.utime(self.build / "report/tests/judgement.tap", (old, old))
+        self.row()
+        self.assertEqual(self.load.call_count, 1)
+        self.assertEqual(self.letters.call_args[0], (None, None, None))
 
     def test_a_tree_takes_the_place_of_none(self):
         releases.PATH.write_text("# heading\n7.0\tnone\t-\tv6.18-v7.1\t-\t-\t-\t-\t-\t-\n"

@@ -5,7 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from .. import judge, ktap, releases, results as res, tables
+from .. import holes, judge, releases, results as res, tables
 from ..errors import Wrong
 from . import curves, text
 
@@ -22,11 +22,6 @@ BENCHED = "5.10"
 PATCHES_README = Path("patches/README")
 NAME, CELL = 33, 10
 HOLE, SEEN_CELL = 38, 13
-# A hole that a test sees, by how it ends unpatched and patched.
-SEEN = {("fail", "pass"): "open>closed", ("fail", "fail"): "open",
-        ("pass", "pass"): "not seen"}
-# How the selftests of the series say what came of a scenario.
-SCENARIO = re.compile(r"(?:(?:reads|writes) of )?(\w+)[,:] .*: (ok|FAILED)")
 # Of a kernel that there are no new results of, whose column and counts are kept.
 EARLIER = ", by an earlier run"
 
@@ -169,41 +164,21 @@ def tests_table(reports):
     return lines + [""]
 
 
-def verdict_of(record, case):
-    """How a test ended or, of KUnit's, one case of it, or the scenarios of a name."""
-    if not case:
-        return record.verdict
-    lines = list(map(str.strip, record.log))
-    found = [verdict for verdict, _, name, _ in filter(
-        None, map(ktap.verdict_of, lines)) if name == case]
-    told = {match[2] for match in map(SCENARIO.fullmatch, lines)
-            if match and match[1] == case}
-    if told:
-        found.append("fail" if "FAILED" in told else "pass")
-    return found[0] if found else "missing"
-
-
 def hole_seen(row, kernel, tests, *suites):
-    """A cell of the table of holes, or None where there are no new results.  On an AMD
-    host it is of the first of the suites, or the parts of it, that the test is in."""
+    """A cell of the table of holes, or None where there are no new results."""
     series = tables.kernels()[kernel]["series"]
     if not tables.holds_for(row["kernels"], kernel, series):
         return "-"
-    test, _, case = row["test"].partition("/")
-    results = tests.get(kernel)
-    if test.endswith("@svm"):
-        results = next((report[kernel] for report in suites
-                        if kernel in report and report[kernel].plan.test(test) and
-                        "patched" in report[kernel].plan.variants), None)
-    if not results:
+    found = holes.verdicts(row, *(report.get(kernel) for report in (tests, *suites)))
+    if not found:
         return None
-    u, p = (verdict_of(results.record(test, variant), case)
-            for variant in results.plan.variants)
-    return SEEN.get((u, p), u if u == p else f"{u}>{p}")
+    u, p = found
+    return holes.SEEN.get(found, u if u == p else f"{u}>{p}")
 
 
 def holes_table(tests, *suites):
-    """Two lines for a hole: what it is, and what its test says of each kernel."""
+    """Two lines for a hole: its letter and what it is, and what its test says of each
+    kernel."""
     kernels = list(tables.kernels())
     lines = [HOLES[0], "", f"  {'':<{HOLE}}" + "".join(
         f"{kernel:>{SEEN_CELL}}" for kernel in kernels)]
@@ -214,8 +189,9 @@ def holes_table(tests, *suites):
         cells = [hole_seen(row, kernel, tests, *suites) or
                  kept[at * SEEN_CELL:][:SEEN_CELL].strip() or "not run"
                  for at, kernel in enumerate(kernels)]
-        lines += [f"  {row['what']}", f"    {row['test']:<{HOLE - 2}}" + "".join(
-            f"{cell:>{SEEN_CELL}}" for cell in cells)]
+        lines += [f"  {row['hole']}  {row['what']}",
+                  f"    {row['test']:<{HOLE - 2}}" + "".join(
+                      f"{cell:>{SEEN_CELL}}" for cell in cells)]
     return lines + [""]
 
 
@@ -236,11 +212,11 @@ def suite_table(reports):
 
 def releases_table():
     """The table of all trees; of a release without one, what is said of it."""
-    cells = [("kernel", "tree", "day", "patches of", "git am", "check", "run", "bugs")]
+    cells = [("kernel", "tree", "day", "patches of", "git am", "check", "run", "holes")]
     for row in releases.read():
         cells.append((row.release, row.tree) if row.by == "-" else (
             row.release, row.tree, row.day, row.folder, row.am, row.check, row.run,
-            row.bugs))
+            row.holes))
     widths = [max(map(len, column))
               for column in zip(*(row for row in cells if len(row) > 2))]
     return [RELEASES[0], ""] + ["  " + "  ".join(
