@@ -59,7 +59,7 @@ class Builder(Keeper):
             state.same_as = same[0] if same else ""
 
     def one(self, state, text):
-        tree = self.git("rev-parse", f"{state.commit}:arch/x86/kvm").strip()
+        tree = self.kvm_of(state.commit)
         key = tree + self.config
         if self.kept(state.name, key):
             return

@@ -13,6 +13,8 @@ from . import children, plan as plans, tables
 from .errors import Wrong
 
 STEPS = Path("tools/rig/steps")
+# What the series changes of KVM, of which there is history in build/BASE/src.
+KVM = ("arch/x86/kvm", "arch/x86/include/asm/kvm_host.h")
 
 
 def body(lines, name):
@@ -98,6 +100,10 @@ class Keeper:
             raise Wrong(f"git {args[0]}: {done.stderr.strip()}")
         return done.stdout
 
+    def kvm_of(self, commit):
+        """What tells one state of KVM from another."""
+        return self.git("rev-parse", *(f"{commit}:{path}" for path in KVM)).strip()
+
     def restore(self):
         self.git("checkout", "-q", "-f", "patched")
 
@@ -126,7 +132,7 @@ class Builder(Keeper):
 
     def __init__(self, folder, make):
         super().__init__(folder, make)
-        self.state = self.git("rev-parse", "patched:arch/x86/kvm").strip() + self.config
+        self.state = self.kvm_of("patched") + self.config
 
     def build(self, faults):
         """Those that do not build, and why."""
