@@ -60,7 +60,7 @@
  * No MSR lives here, so ranges from here on match no access: in the hardware's
  * MSR bitmap, for the filters that are installed in turn, and outside.
  */
-#define UNUSED_MSR(turn)	((turn) ? 0x1f80 : 0x1f00)
+#define UNUSED_MSR(turn)	((turn) ? 0xf80 : 0xf00)
 #define NO_MSR			0x4f000000
 
 #define MSR_FS_BASE	0xc0000100	/* passed through, unless denied */
@@ -70,7 +70,7 @@
 #define MSR_TSC_DEADLINE	0x6e0
 
 /* Far enough for a curve, and near enough for VMX's preemption timer. */
-#define DEADLINE_AHEAD	(1ull << 31)
+#define DEADLINE_AHEAD	0x80000000ull
 
 #define APIC_SPIV	0xf0
 #define APIC_LVTT	0x320
