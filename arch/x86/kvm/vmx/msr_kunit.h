@@ -183,6 +183,18 @@ static void filter_add_uniform(struct msr_kunit *t, u32 base, u32 nmsrs,
 		bitmap_zero(bitmap, bits);
 }
 
+/*
+ * Call before KVM looks at the filter: kernels that write down what a filter denies
+ * when it is installed have to do so for this one, too.
+ */
+static void filter_done(struct msr_kunit *t)
+{
+#ifdef KVM_MSR_FILTER_BITS
+	bitmap_zero(t->filter->denied, KVM_MSR_FILTER_BITS);
+	kvm_write_down_msr_filter(t->filter);
+#endif
+}
+
 /* Ranges at and around an MSR, whose verdict is not that of the default. */
 static void filter_add_layout(struct msr_kunit *t, unsigned int layout, u32 msr,
 			      u32 flags)
@@ -238,10 +250,14 @@ static void filter_add_layout(struct msr_kunit *t, unsigned int layout, u32 msr,
 			bitmap_fill(bitmap, MAX_RANGE_MSRS);
 		__assign_bit(15, bitmap, other);
 		break;
+	case 11:	/* ranges that end at 2^32, or past it, cover nothing */
+		filter_add_uniform(t, -4u, 4, flags, other);
+		filter_add_uniform(t, -4u, MAX_RANGE_MSRS, flags, other);
+		break;
 	}
 }
 
-#define NR_LAYOUTS 11
+#define NR_LAYOUTS 12
 
 /* A range at or near @msr, of any types and verdicts. */
 static void filter_add_random(struct msr_kunit *t, u32 msr)
@@ -266,12 +282,81 @@ static bool denied(struct msr_kunit *t, u32 msr, int type)
 		return false;
 
 	for (range = filter->ranges; range < filter->ranges + filter->count; range++) {
-		if (msr >= range->base && msr - range->base < range->nmsrs &&
+		if (msr >= range->base && msr < range->base + range->nmsrs &&
 		    range->flags & type)
 			return !test_bit(msr - range->base, range->bitmap);
 	}
 	return !filter->default_allow;
 }
+
+/* ---- What a filter denies, written down */
+
+#ifdef KVM_MSR_FILTER_BITS
+
+#define DENIED_FILTERS		48
+
+/* A range in, at, over or outside of those MSRs that have bits. */
+static void filter_add_any(struct msr_kunit *t)
+{
+	static const u32 places[] = {
+		0, 0x800, 0x8ff, 0xfff, 0x40000000, 0xc0000000, MSR_FS_BASE,
+		0xc00003ff, 0xc0010000, 0xc00103ff, 0xffffffff,
+	};
+	u32 most = below(t, 3) ? 64 : KVM_MSR_FILTER_MAX_BITMAP_SIZE * BITS_PER_BYTE;
+	u32 nmsrs = 1 + below(t, most);
+	u32 base = places[below(t, ARRAY_SIZE(places))] - below(t, nmsrs + 16);
+	unsigned long *bitmap = filter_add(t, base, nmsrs, 1 + below(t, 3));
+
+	fill_random(t, bitmap, BITS_TO_LONGS(nmsrs) * sizeof(long));
+}
+
+/* Look at the bits for all MSRs from @first to @last, whose reads begin at @bit. */
+static void judge_denied(struct msr_kunit *t, u32 first, u32 last, unsigned int bit)
+{
+	unsigned int j;
+	u32 msr;
+
+	for (msr = first; msr <= last; msr++, bit++) {
+		for (j = 0; j < ARRAY_SIZE(types); j++) {
+			bool deny = denied(t, msr, types[j]);
+
+			if (test_bit(bit + j * KVM_MSR_FILTER_WRITES,
+				     t->filter->denied) == deny)
+				continue;
+			if (t->wrong++ < MAX_REPORTS)
+				kunit_err(t->test, "filter %u: %s of MSR %#x are%s to be denied\n",
+					  t->states, j ? "writes" : "reads", msr,
+					  deny ? "" : " not");
+		}
+	}
+}
+
+/* All that is written down of any filter, for the MSRs of SVM, too. */
+static void msr_filter_denied(struct kunit *test)
+{
+	struct msr_kunit *t = test->priv;
+	unsigned int ranges;
+
+	for (; t->states < DENIED_FILTERS; t->states++) {
+		new_filter(t, t->states & 1);
+		for (ranges = t->states % 8 ? below(t, 5) : MAX_RANGES; ranges; ranges--)
+			filter_add_any(t);
+		filter_done(t);
+
+		judge_denied(t, 0, 0xfff, 0);
+		judge_denied(t, 0xc0000000, 0xc00003ff, 0x1000);
+		judge_denied(t, 0xc0010000, 0xc00103ff, 0x1400);
+	}
+	KUNIT_EXPECT_EQ(test, t->wrong, 0U);
+}
+
+#define KUNIT_CASES_DENIED KUNIT_CASE(msr_filter_denied),
+
+#else /* This KVM writes down nothing. */
+
+#define KUNIT_CASES_DENIED
+
+#endif
 
 /* ---- LBR MSRs */
 
@@ -368,7 +453,7 @@ static int begin_fixture(struct kunit *test, struct msr_kunit *t, u64 seed)
 
 	for (i = 0; i < MAX_RANGES; i++) {
 		t->range_bitmaps[i] =
-			kunit_kzalloc(test, MAX_RANGE_MSRS / BITS_PER_BYTE +
+			kunit_kzalloc(test, KVM_MSR_FILTER_MAX_BITMAP_SIZE +
 				      sizeof(long), GFP_KERNEL);
 		if (!t->range_bitmaps[i])
 			return -ENOMEM;

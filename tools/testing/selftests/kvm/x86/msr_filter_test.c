@@ -75,7 +75,10 @@ static const struct test_msr {
 	{ MSR_LSTAR, "LSTAR", MSR_BY_KVM, MSR_BY_KVM, .bits = -1ull },
 	{ MSR_IA32_CR_PAT, "PAT", MSR_BY_KVM, MSR_BY_KVM,
 	  .bits = 0x0000000000070707ull },
-	/* KVM does not know this one at all. */
+	/* One of those that only AMD's CPUs have intercept bits for */
+	{ MSR_K7_HWCR, "HWCR", MSR_BY_KVM, MSR_BY_KVM, .is_volatile = true,
+	  .bits = BIT_ULL(18) },
+	/* KVM does not know this one at all, and no CPU has bits for it. */
 	{ MSR_NONE, "none", MSR_BY_GP, MSR_BY_GP, .is_volatile = true },
 };
 
@@ -91,6 +94,7 @@ static u8 allow[KVM_MSR_FILTER_MAX_BITMAP_SIZE] = {
 #define HIGH_BASE	0xc00000f3
 static u8 allow_but_sysenter_esp[8] = { 0xef, 0xff, 0xff, 0xff,
 					0xff, 0xff, 0xff, 0xff };
+static u8 deny_but_second[8] = { 0x02 };
 static u8 allow_but_gs_base[8] = { 0xff, 0xbf, 0xff, 0xff,
 				   0xff, 0xff, 0xff, 0xff };
 
@@ -181,6 +185,18 @@ static const struct test_filter {
 	ALLOW("writes allowed, then all denied",
 	      HIGH(FILTER_W, allow), LOW(FILTER_W, allow),
 	      HIGH(FILTER_RW, deny), LOW(FILTER_RW, deny)),
+	ALLOW("writes of HWCR denied", ONE(FILTER_W, MSR_K7_HWCR, deny)),
+	/* Where CPUs have no intercept bits: none of these changes what has. */
+	ALLOW("no range covers none",
+	      MSR_RANGE(FILTER_RW, MSR_NONE - 3, 3, deny),
+	      MSR_RANGE(FILTER_RW, MSR_NONE + 1, 3, deny)),
+	ALLOW("reads of none denied", ONE(FILTER_R, MSR_NONE, deny)),
+	ALLOW("writes of none denied, then allowed",
+	      ONE(FILTER_W, MSR_NONE, deny), ONE(FILTER_RW, MSR_NONE, allow)),
+	ALLOW("none allowed, others denied",
+	      MSR_RANGE(FILTER_RW, MSR_NONE - 1, 64, deny_but_second)),
+	ALLOW("none denied by the last of 16",
+	      [0 ... 14] = UNUSED, [15] = ONE(FILTER_RW, MSR_NONE, deny)),
 	/* As many ranges as a filter takes. */
 	ALLOW("16 ranges for other MSRs", [0 ... 15] = UNUSED),
 	ALLOW("the last of 16 denies",
