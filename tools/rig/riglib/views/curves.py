@@ -3,6 +3,7 @@
 
 import csv
 import io
+import itertools
 import shutil
 import subprocess
 
@@ -48,6 +49,12 @@ def steps(results, curve):
     return found
 
 
+def lines_in_all(plan):
+    """How many lines of KVM the patches up to that of each state add."""
+    return dict(zip((state["name"] for state in plan.states),
+                    itertools.accumulate(state["lines"] for state in plan.states)))
+
+
 def span(first, last):
     return first if first == last else f"{first} .. {last}"
 
@@ -59,17 +66,16 @@ def as_csv(results):
                      "lines_added_in_all", "curve", "x", "x_is", "unit", "of", "rounds",
                      "min", "quartile_1", "median", "quartile_3", "max",
                      "rounds_at_median"])
-    plan, in_all = results.plan, 0
+    plan, in_all = results.plan, lines_in_all(results.plan)
     keys = ("rounds", "min", "q1", "n", "q3", "max", "at_median")
     for state in plan.states:
-        in_all += state["lines"]
         variant = state["same_as"] or state["name"]
         for curve in tables.read("curves"):
             for x, point in zip(tables.points(curve), values(results, variant, curve)):
                 if point:
                     table_.writerow([
                         results.fact("host kernel"), plan.machine, state["name"],
-                        state["what"], state["lines"], in_all, curve["name"], x,
+                        state["what"], state["lines"], in_all[state["name"]], curve["name"], x,
                         curve["x"], unit(plan), curve["unit"],
                         *(point[key] for key in keys)])
     return out.getvalue()
@@ -108,15 +114,15 @@ def table(results):
     plan = results.plan
     lines = ["What an MSR filter costs, patch by patch", "", *text.head(results), "",
              f"  {'variant':<10} {'lines':>5} {'all':>4}  the last patch in it"]
-    in_all = 0
+    in_all = lines_in_all(plan)
     for state in plan.states:
-        in_all += state["lines"]
         same = f" [VMX: as {state['same_as']}]" if state["same_as"] else ""
         room = COLUMNS - 25 - len(same)
         what = state["what"]
         if len(what) > room:
             what = what[:room - 3] + "..."
-        lines.append(f"  {state['name']:<10} {state['lines']:>5} {in_all:>4}  "
+        lines.append(f"  {state['name']:<10} {state['lines']:>5} "
+                     f"{in_all[state['name']]:>4}  "
                      f"{what}{same}")
     lines += ["", "  lines: of KVM, added by the patch, its tests not among them, and in "
               "all", f"  Below: {plan.cpu_time}.  A variant that has the figures of",
@@ -144,10 +150,7 @@ def of_readme(results, heading):
         for variant in results.plan.variants}
     shown = [variant for i, variant in enumerate(results.plan.variants)
              if not i or found[variant] != found[results.plan.variants[i - 1]]]
-    in_all, lines = 0, {}
-    for state in results.plan.states:
-        in_all += state["lines"]
-        lines[state["name"]] = in_all
+    lines = lines_in_all(results.plan)
 
     def row(what, cells):
         return f"  {what:<26}" + "".join(f"{cell:>{CELL}}" for cell in cells)
@@ -178,10 +181,7 @@ def tics(points):
 def plot(results, curve, number):
     """The commands for one curve: its data, its axes, a line for each step."""
     plan, points = results.plan, tables.points(curve)
-    in_all, lines = 0, {}
-    for state in plan.states:
-        in_all += state["lines"]
-        lines[state["name"]] = in_all
+    lines = lines_in_all(plan)
     said, drawn = [], []
     for i, (first, last) in enumerate(steps(results, curve)):
         name = f"$data{number}_{i}"
