@@ -208,8 +208,20 @@ def releases_of(folder):
     return releases
 
 
+def for_all(folder):
+    """The patches of a folder that no kernel of it goes without: those that the table
+    patches/upstream has no row of."""
+    upstream = (tables.PATCHES / "upstream").read_text()
+    conditional = {int(number) for row in upstream.split("\n")
+                   if row.startswith(f"{folder}\t")
+                   for number in re.findall(r"\d+", row.split("\t")[1])}
+    patches = (tables.PATCHES / folder).glob("0*-*.patch")
+    return {int(path.name[:4]) for path in patches} - conditional - {0}
+
+
 def check(folder):
     """What is wrong with the rows of a folder: a line each."""
+    needed = for_all(folder)
     rows = [row for row in read() if row.folder == folder]
     known = {version(row.release)[:2] for row in rows}
     for release in releases_of(folder):
@@ -219,3 +231,8 @@ def check(folder):
         if row.by != "-" and row.lines != wanted_lines(folder, numbers(row.am)):
             yield (f"{row.release}, {row.tree}: the patches want other lines than on "
                    f"{row.day}: make tree and make releases, with {row.by}")
+        lacks = needed - set(numbers(row.am)) if row.by != "-" else ()
+        if lacks:
+            yield (f"{row.release}, {row.tree}: not tried with patch "
+                   f"{ranges(sorted(lacks))}, which is for all: make tree and make "
+                   f"releases, with {row.by}")

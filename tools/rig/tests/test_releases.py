@@ -59,6 +59,7 @@ class Folder(unittest.TestCase):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         releases.PATH.write_text("# heading\n")
+        Path("patches/upstream").write_text("# heading\n")
         os.environ["KSRC"] = "/home/me/linux"
         self.addCleanup(os.environ.pop, "KSRC")
         self.load = self.instead_of(results, "load")
@@ -234,6 +235,18 @@ class Holds(Folder):
         self.row()
         (self.series / "0001-x.patch").unlink()
         self.assertRaises(Wrong, self.wrong)
+
+    def test_a_patch_that_has_come_since_does(self):
+        self.row()
+        (self.series / "0002-y.patch").write_text(PATCH % "2")
+        self.assertIn("7.0.3, linux: not tried with patch 2, which is for all: make tree",
+                      "".join(self.wrong()))
+
+    def test_unless_it_is_not_for_all(self):
+        self.row()
+        (self.series / "0002-y.patch").write_text(PATCH % "2")
+        Path("patches/upstream").write_text("v6.18-v7.1\t0002,0003\tno\t-\n")
+        self.assertNotIn("which is for all", "".join(self.wrong()))
 
     def test_the_newest_folder_has_no_last_release(self):
         self.assertEqual(releases.releases_of("next"), [])
