@@ -33,10 +33,10 @@ TEST_KERNELS := $(if $(NAMED),$(NAMED),5.10 next)
 MAKEFLAGS += --no-print-directory
 # exec: make tells its child to end, and a shell would keep that to itself.
 rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)" \
-	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)"
+	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)" FLAVOURS="$(FLAVOURS)"
 
-.PHONY: help run kselftest faults bench test test-all lint check tree apply patches mbox \
-	releases readme setup clean distclean
+.PHONY: help run kselftest faults bench debug-kernel test test-all lint check tree apply \
+	patches mbox releases readme setup clean distclean
 
 help:
 	@echo 'KVM on VMX: skip filter updates for MSRs that KVM intercepts already'
@@ -45,12 +45,14 @@ help:
 	@echo '  make kselftest KVM'\''s own selftests, all of them, unpatched against patched'
 	@echo '  make faults    seeded faults in the patched KVM, and which test sees which'
 	@echo '  make bench     what a filter costs, patch by patch: curves, CSV and SVG'
+	@echo '  make debug-kernel  the tests on kernels that are built to complain (KASAN,'
+	@echo '                 lockdep, KCSAN, fault injection), and on ones built otherwise'
 	@echo '  make lint      our own code, tables and patch files; no kernel needed'
 	@echo '  make check     the patches on a kernel, each alone; without a boot'
 	@echo '  make test      lint; for 5.10 and next: check, run twice; for 5.10 faults'
 	@echo '                 in the lines of the series; BASE= or KSRC=: for that kernel'
-	@echo '  make test-all  for all kernels: check, run twice, all faults, kselftest;'
-	@echo '                 goes on where it was ended (FRESH=1: from the start)'
+	@echo '  make test-all  for all kernels: check, run twice, all faults, kselftest,'
+	@echo '                 debug-kernel; goes on where it was ended (FRESH=1: from the start)'
 	@echo '  make apply     git am the series to KSRC, on a new branch there'
 	@echo '  make tree      only the source, with the series: build/BASE/src'
 	@echo '  make patches   write the files that the series adds into patches/'
@@ -77,10 +79,11 @@ help:
 	@echo '  TESTS=REGEX    only the tests of "make kselftest" whose names match'
 	@echo '  FAULT=NAME     a fault in place of the patched KVM of "make kselftest"'
 	@echo '  FAULTS=REGEX   only the faults of "make faults" whose names match'
+	@echo '  FLAVOURS=A,B   only these of the kernels of "make debug-kernel"'
 	@echo '  OWN=1          only the faults in the lines of the series'
 
 setup:
-	@$(RIG)/setup all bochs lint check kselftest bench
+	@$(RIG)/setup all bochs lint check kselftest bench debug
 
 run tree:
 	@$(RIG)/setup all
@@ -93,6 +96,10 @@ kselftest faults:
 
 bench:
 	@$(RIG)/setup all bench
+	@$(rig) $@
+
+debug-kernel:
+	@$(RIG)/setup all debug
 	@$(rig) $@
 
 lint:
@@ -110,7 +117,7 @@ test:
 	@$(RIGLIB) stages test $(TEST_KERNELS)
 
 test-all:
-	@$(RIG)/setup all lint check kselftest
+	@$(RIG)/setup all lint check kselftest debug
 	@$(RIGLIB) stages test-all $(if $(NAMED),$(NAMED),$(BASES))
 
 apply:
@@ -133,7 +140,7 @@ readme:
 clean:
 	@$(STEPS)/locked sh -c 'for d in build/*/; do \
 		rm -rf "$$d/obj" "$$d/images" "$$d/rig" "$$d/log" "$$d/report" \
-		       "$$d/variants" "$$d"/tests* "$$d"/suite* "$$d/check"; done'
+		       "$$d/variants" "$$d"/tests* "$$d"/suite* "$$d/check" "$$d/debug"; done'
 
 distclean:
 	@$(STEPS)/locked rm -rf build

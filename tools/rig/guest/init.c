@@ -363,6 +363,9 @@ static bool is_complaint(const char *text)
 {
 	size_t i;
 
+	/* SLUB's, "BUG kmalloc-64 (Not tainted): Redzone overwritten" */
+	if (starts_with(text, "BUG "))
+		return true;
 	for (i = 0; i < ARRAY_SIZE(kernel_complaints); i++)
 		if (strstr(text, kernel_complaints[i]))
 			return true;

@@ -11,8 +11,10 @@
 	build-bench DIR OUT MAKE...
 				KVM with each patch on top of those before
 	bench DIR OUT MACHINE	the benchmark's curves, of each of these
+	flavour DIR OUT MACHINE	the tests, on a kernel of the table flavours
+	debug OUT FLAVOUR...	what came of these, in OUT/FLAVOUR each
 	judge OUT		once more, of the results that there are
-	build-faults DIR OUT own|all MAKE...
+	build-faults DIR OUT own|all|FLAVOUR MAKE...
 				KVM with each fault; what does not build is said
 	build-fault DIR NAME MAKE...
 				with that one, for "suite"
@@ -104,6 +106,56 @@ def build_bench(folder, out, *make):
     bench.write(out, found)
 
 
+def faults_of_flavour(folder):
+    return faults.chosen(folder, pattern=faults.pattern(), flavour=Path(folder).name)
+
+
+def run_flavour(folder, out, machine):
+    left_out = dict(faults.read_left_out(Path(folder) / "faults"))
+    wanted = [fault for fault in faults_of_flavour(folder)
+              if fault.name not in left_out]
+    made = plan.plan_flavour(folder, machine, wanted)
+    if made.boots:
+        carry_out(made, out)
+    else:
+        made.write(Path(out) / "plan.json")
+        results.collect(made, Path(out)).write(Path(out) / "results.json")
+    return judge_again(out)
+
+
+def flavour_lines(found):
+    folder = Path(found.plan.folder)
+    return judge.judge_flavour(found, faults_of_flavour(folder),
+                               faults.read_left_out(folder / "faults"))
+
+
+def judge_flavour(found, out):
+    lines = flavour_lines(found)
+    table = text.of_flavour(found, lines)
+    write(out, "table.txt", table)
+    print(table)
+    return finish(out, lines)
+
+
+def debug(out, *names):
+    """All flavours of a kernel: whatever came of one does not hide the others."""
+    lines, table = [], []
+    for name in names:
+        try:
+            found = results.load(Path(out) / name)
+        except Wrong as error:
+            lines.append(judge.Line(False, f"{name}: no verdict", None, [str(error)]))
+            continue
+        of_this = flavour_lines(found)
+        table.append(text.of_flavour(found, of_this))
+        lines += [judge.Line(line.ok, f"{name}: {line.name}", line.skip, line.details)
+                  for line in of_this]
+    if not names:
+        lines.append(judge.Line(False, "there is no such flavour for this kernel"))
+    write(out, "table.txt", "\n".join(table))
+    return finish(out, lines)
+
+
 def write(out, name, content):
     (Path(out) / name).write_text(content)
 
@@ -130,6 +182,8 @@ def judge_again(out, own=""):
         return judge_suite(found, out)
     if plan_.what == "bench":
         return judge_bench(found, out)
+    if plan_.what == "debug":
+        return judge_flavour(found, out)
     wanted = faults.chosen(plan_.folder, own == "own", faults.pattern())
     lines = judge.judge_faults(found, wanted, faults.read_left_out(Path(out)))
     write(out, "matrix.txt", text.matrix(found, wanted))
@@ -180,8 +234,9 @@ def judge_bench(found, out):
 
 
 def build_faults(folder, out, which, *make):
-    wanted = faults.chosen(folder, which == "own", faults.pattern())
-    if not wanted and faults.pattern():
+    flavour = "" if which in ("own", "all") else which
+    wanted = faults.chosen(folder, which == "own", faults.pattern(), flavour)
+    if not wanted and not flavour and faults.pattern():
         raise Wrong(f"tools/rig/tables/faults has none for "
                     f"{plan.Tree(folder).word('series')} with names that match "
                     f"FAULTS={faults.pattern() or ''}")
@@ -210,6 +265,10 @@ def lint():
     return say(list(tables.lint()))
 
 
+def update_readme():
+    readme.update(flavour_lines)
+
+
 def check_releases(folder):
     return say(list(releases.check(folder)))
 
@@ -217,9 +276,9 @@ def check_releases(folder):
 COMMANDS = {
     "vmx": vmx, "begin": begin, "tests": run_tests, "suite": run_suite,
     "bench": run_bench, "build-bench": build_bench,
-    "faults": run_faults, "judge": judge_again, "build-faults": build_faults,
+    "faults": run_faults, "judge": judge_again, "flavour": run_flavour, "debug": debug, "build-faults": build_faults,
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
-    "count": stages.count_files, "readme": readme.update,
+    "count": stages.count_files, "readme": update_readme,
     "lint": lint, "record": record.record, "releases": releases.record,
     "check-releases": check_releases,
 }

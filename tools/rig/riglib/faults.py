@@ -71,11 +71,13 @@ def added(series):
     return lines
 
 
-def chosen(folder, own=False, pattern=None):
-    """The faults for the kernel in a folder; own, those in the series' own lines."""
+def chosen(folder, own=False, pattern=None, flavour=""):
+    """The faults for the kernel in a folder; own, those in the series' own lines.
+    Those for a flavour are for no other kernel."""
     series = plans.Tree(folder).word("series")
     tables.regex(pattern, "FAULTS")
-    found = tables.faults(series, pattern)
+    found = [fault for fault in tables.faults(series, pattern)
+             if fault.flavour == flavour]
     if own:
         lines = added(series)
         found = [fault for fault in found if any(
@@ -173,7 +175,8 @@ def modules(folder, variant):
     # A tree may have irqbypass built in.
     for path in [*obj.glob("arch/x86/kvm/*.ko"), *obj.glob("virt/lib/*.ko")]:
         shutil.copy(path, out)
-    if not (out / "kvm-intel.ko").exists():
+    built_in = "CONFIG_KVM_INTEL=y" in (obj / ".config").read_text().split("\n")
+    if not built_in and not (out / "kvm-intel.ko").exists():
         raise Wrong(f"{obj}/arch/x86/kvm: no kvm-intel.ko was built")
 
 

@@ -15,6 +15,8 @@ not hold: there the two have to end the same way, or as a bug does.  On real VMX
 test may skip on both.  Nowhere may a verdict be missing.
 """
 
+import re
+
 from .ktap import Line
 from .machines import MACHINES
 from . import tables
@@ -58,12 +60,7 @@ class Judge:
             problems = [problem for problem in problems if problem not in ends]
         self.say(not problems, f"{boot.name}: the boot has said all, to its end",
                  problems)
-        others = [record for record in records if not record.test]
-        wrong = [record for record in others if record.verdict != "pass"]
-        self.say(others and not wrong,
-                 f"{boot.name}: the modules came and went, {len(others)} steps",
-                 [f"{record.name}: {text}" for record in wrong
-                  for text in reasons(record)] or ["there are no such steps"])
+        self.modules(boot, records)
         # A test that is known to fail may fail by what the kernel says.
         loud = [record for record in records if record.complaints and
                 not self.may_fail(record)]
@@ -72,6 +69,14 @@ class Judge:
                  [f"{record.name}: {text}" for record in loud
                   for text in record.complaints] or
                  ["not all of it has run"])
+
+    def modules(self, boot, records):
+        others = [record for record in records if not record.test]
+        wrong = [record for record in others if record.verdict != "pass"]
+        self.say(others and not wrong,
+                 f"{boot.name}: the modules came and went, {len(others)} steps",
+                 [f"{record.name}: {text}" for record in wrong
+                  for text in reasons(record)] or ["there are no such steps"])
 
     def may_fail(self, record):
         test = self.plan.test(record.name) if record.test else None
@@ -287,6 +292,105 @@ def judge_bench(results):
                       [f"missing: {name}" for name in missing])
     judge.boots()
     judge.all_differ()
+    return judge.lines
+
+
+# ---- kernels that are built to complain, or otherwise
+
+# What differs between two reports of the same thing.
+VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,16}\b|\b[0-9]+\b|/[0-9a-f]+\b")
+
+
+def essence(complaint):
+    what, race, functions = VARYING.sub("#", complaint.strip()).partition("data-race in ")
+    return what + race + " / ".join(sorted(functions.split(" / ")))
+
+
+class FlavourJudge(Judge):
+    """Of a flavour it is enough that the patched KVM is no worse: what both complain
+    of is said, and is not the series' doing."""
+
+    def __init__(self, results):
+        super().__init__(results)
+        self.known = {essence(text) for record in results.of(variant="unpatched")
+                      for text in record.complaints}
+        self.both = "unpatched" in self.plan.variants
+
+    def news(self, *records):
+        """What a variant complains of, and the unpatched KVM does not."""
+        return [f"{record.name}: {text}" for record in records
+                for text in record.complaints if essence(text) not in self.known]
+
+    def no_worse(self, record):
+        return record.verdict == "pass" or (
+            record.verdict == "fail" and record.complaints and
+            record.why.endswith("in the kernel's log") and not self.news(record))
+
+    def test(self, test, show=None):
+        u, p = self.pair(test)
+        ok = self.no_worse(p)
+        text = f"{test.name}: {p.verdict} patched"
+        if self.both:
+            # A bug need not show on a kernel that is so much slower.
+            ok = ok and u.verdict in ARRIVED and (
+                test.expect == "bug" or self.no_worse(u))
+            text = f"{test.name}: {u.verdict} unpatched, {p.verdict} patched"
+        self.say(ok, text, reasons(*((u, p) if self.both else (p,))))
+
+    def one_boot(self, boot, may_crash):
+        variant = boot.variants[0]
+        records = self.results.of(boot=boot.name, variant=variant)
+        problems = self.results.problems.get(boot.name, ["it was not booted"])
+        self.say(not problems, f"{boot.name}: the boot has said all, to its end",
+                 problems)
+        if not self.plan.built_in:
+            self.modules(boot, records)
+        news = self.news(*records, *self.results.of(boot=boot.name, variant="boot"))
+        arrived = records and all(record.verdict in ARRIVED for record in records)
+        what = "unpatched" if variant == "unpatched" else "patched"
+        if what == "unpatched":
+            said = sorted({essence(text) for record in records
+                           for text in record.complaints})
+            self.say(arrived, f"{boot.name}: {len(said)} complaints of the host kernel",
+                     ["not all of it has run"])
+        else:
+            self.say(arrived and not news,
+                     f"{boot.name}: no complaint of the host kernel that is new",
+                     news or ["not all of it has run"])
+
+    def fault(self, fault, why):
+        if why is not None:
+            self.say(self.plan.lenient, f"{fault.name}: does not build", [why], why)
+            return
+        records = self.results.of(boot=fault.name, variant=fault.name)
+        news = self.news(*records)
+        by = [record.name for record in records if record.test and
+              record.verdict in ("fail", "crash") and
+              self.results.record(record.name, "patched").verdict == "pass"]
+        self.say(news or "checks" in " ".join(by),
+                 f"{fault.name}: caught by {', '.join(by) or 'nobody'}",
+                 [f"the kernel has to complain of it: {fault.what}"])
+
+
+def judge_flavour(results, faults=(), left_out=()):
+    """A flavour of the host kernel: what it has to have, the tests, the boots, and
+    the faults that it is to complain of."""
+    judge, plan = FlavourJudge(results), results.plan
+    row = tables.flavours()[plan.flavour]
+    judge.say(not plan.lacks, f"the kernel has {', '.join(row['needs'])}",
+              [f"it lacks {', '.join(plan.lacks)}"])
+    if not row["boots"]:
+        wanted = {"kvm.ko", "kvm-intel.ko"}
+        judge.say(wanted <= set(plan.kept), "kvm.ko and kvm-intel.ko were built",
+                  [f"there is no {name}" for name in sorted(wanted - set(plan.kept))])
+        return judge.lines
+    for test in plan.tests:
+        judge.test(test)
+    for boot in plan.boots:
+        if boot.variants[0] in ("unpatched", "patched"):
+            judge.one_boot(boot, ())
+    for fault in faults:
+        judge.fault(fault, dict(left_out).get(fault.name))
     return judge.lines
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from . import tables
@@ -27,6 +27,9 @@ FAULT_SECONDS = 15
 
 # Of guest time, for all curves of a variant.
 BENCH_SECONDS = 300
+
+# How much slower a kernel may be that is built to complain.
+SLOWER = 10
 
 
 @dataclass
@@ -69,9 +72,9 @@ class Boot:
 
 @dataclass
 class Plan:
-    what: str			# "tests", "suite", "faults" or "bench"
+    what: str			# "tests", "suite", "faults", "bench" or "debug"
     kernel: str			# BASE, or "ksrc"
-    folder: str			# build/BASE
+    folder: str			# build/BASE, or that of a flavour
     series: str
     version: str
     pinned: bool		# the very kernel that README is about
@@ -85,12 +88,21 @@ class Plan:
     boots: list = field(default_factory=list)
     notes: list = field(default_factory=list)
     states: list = field(default_factory=list)	# of bench.py, as dictionaries
+    flavour: str = ""		# a row of the table flavours
+    lacks: list = field(default_factory=list)	# of what that needs
+    kept: list = field(default_factory=list)	# modules of the patched KVM
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def lenient(self):
         """A tree of the user's may have the bugs mended, and skip other tests."""
         return self.kernel == "ksrc"
+
+    @property
+    def built_in(self):
+        """Whether the host kernel has KVM in it, and no modules of it."""
+        return bool(self.flavour) and "KVM_INTEL=y" in \
+            tables.flavours()[self.flavour]["needs"]
 
     @property
     def exact(self):
@@ -139,6 +151,9 @@ class Tree:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.src = self.folder / "src"
+        # A flavour's folder is build/BASE/debug/FLAVOUR.
+        parent = self.folder.parent
+        self.kernel = (parent.parent if parent.name == "debug" else self.folder).name
 
     def has(self, path):
         return subprocess.run(
@@ -166,7 +181,7 @@ def commit():
 
 def new_plan(what, folder, machine):
     tree = Tree(folder)
-    kernel = tree.folder.name
+    kernel = tree.kernel
     version = tree.word("src/.rig-version")
     row = tables.kernels().get(kernel)
     emulated = MACHINES[machine]
@@ -269,8 +284,15 @@ class Stepper:
             file = f"/bin/sh {file}"
         return f"test {test.name} {test.seconds} {file} {test.arguments}".rstrip()
 
+    def tests(self, variant, tests):
+        for test in tests:
+            yield Step(test.name, self.line(test, variant), test=True)
+
     def variant(self, variant, tests):
         vendor = self.machine.vendor
+        if self.plan.built_in:
+            yield from self.tests(variant, tests)
+            return
         unloaded = vendor.replace("-", "_")
         bypass = (self.variants / "patched" / "irqbypass.ko").exists()
         if self.plan.what == "suite" and self.machine.name == "bochs":
@@ -282,9 +304,8 @@ class Stepper:
                             self.parameters("kvm", parameters))
             yield self.load(f"variants/{variant}/{vendor}.ko",
                             self.parameters("kvm_intel", parameters))
-            for test in tests:
-                if test.parameters == parameters:
-                    yield Step(test.name, self.line(test, variant), test=True)
+            yield from self.tests(variant, [test for test in tests
+                                            if test.parameters == parameters])
             yield Step(f"unload {unloaded}", f"unload {unloaded}")
             yield Step("unload kvm", "unload kvm")
         if bypass:
@@ -461,6 +482,59 @@ def plan_bench(folder, machine, states):
             name for curve in tables.read("curves")
             for name in tables.points(curve).values()])]
     add_boot(plan, "bench", "bench", machine, 1, plan.variants)
+    return plan
+
+
+# ---- kernels that are built to complain, or otherwise
+
+def tests_of_flavour(tree, plan, cpus, programs):
+    """What "make run" has for one CPU or, on several, for two; and after these the
+    programs, each (name, seconds)."""
+    for test in tests_of_table(tree, plan):
+        if test.source == "rig" or test.parameters != "-" or \
+                (test.cpus == 1) != (cpus == 1):
+            continue
+        yield replace(test, name=label(test.program, test.source, "-", cpus),
+                      cpus=cpus, seconds=test.seconds * SLOWER, figures=[])
+    for name in programs:
+        yield Test(
+            name=label(name, "rig", "-", cpus), program=name, source="rig", cpus=cpus,
+            parameters="-", seconds=60 * SLOWER, file=str(tree.folder / "rig" / name),
+            machine=plan.machine)
+
+
+def lacking(needs, config):
+    """What of a flavour's needs is not in a .config."""
+    lines = Path(config).read_text().split("\n")
+    return [need for need in needs
+            if f"CONFIG_{need}{'' if '=' in need else '=y'}" not in lines]
+
+
+def plan_flavour(folder, machine, faults):
+    """A boot for each variant and number of CPUs; and one for each fault, of the tests
+    that it takes."""
+    tree, plan = new_plan("debug", folder, machine)
+    row = tables.flavours()[tree.folder.name]
+    plan.flavour = row["name"]
+    plan.lacks = lacking(row["needs"], tree.folder / "obj/.config")
+    patched = tree.folder / "variants/patched"
+    plan.kept = sorted(path.name for path in patched.glob("*.ko"))
+    real = ["unpatched", "patched"] if row["variants"] == "both" else ["patched"]
+    plan.variants = [*real, *(fault.name for fault in faults)]
+    last = [name for name in row["programs"] if name == "checks"]
+    first = [name for name in row["programs"] if name not in last]
+    for i, cpus in enumerate(map(int, row["boots"])):
+        plan.tests += tests_of_flavour(tree, plan, cpus,
+                                       [*([] if i else first), *last])
+    for cpus in map(int, row["boots"]):
+        for variant in real:
+            add_boot(plan, f"{variant}-{cpus}", variant, machine, cpus, [variant])
+    for fault in faults:
+        cpus = max(map(int, row["boots"])) if fault.cpus > 1 else 1
+        tests = [test for test in plan.tests
+                 if test.program == "checks" or re.search(fault.tests, test.name)]
+        some = replace(plan, tests=tests)
+        add_boot(some, fault.name, fault.name, machine, cpus, [fault.name])
     return plan
 
 

@@ -56,6 +56,8 @@ def of_kernel(kernel, more, own_faults):
         return
     yield Stage(f"{kernel} kselftest", [*make, "kselftest"],
                 f"{report}/suite/judgement.tap")
+    yield Stage(f"{kernel} debug-kernel", [*make, "debug-kernel"],
+                f"{report}/debug/judgement.tap")
     if SUITE_FAULT in {fault.name for fault in faults}:
         yield Stage(f"{kernel} kselftest with a fault",
                     [*make, "kselftest", f"FAULT={SUITE_FAULT}",

@@ -14,6 +14,7 @@ from pathlib import Path
 from .errors import Wrong
 
 TABLES = Path("tools/rig/tables")
+CONFIG = Path("tools/rig/config")
 PATCHES = Path("patches")
 
 MACHINES_OF_ROWS = ("bochs", "vmx", "svm")
@@ -56,6 +57,16 @@ def kernels():
     return {row["name"]: row for row in read("kernels")}
 
 
+def flavours():
+    """The table of that name, its lists as lists."""
+    found = {}
+    for row in read("flavours"):
+        lists = {key: [] if row[key] == "-" else row[key].split(",")
+                 for key in ("make", "core", "boots", "programs", "needs")}
+        found[row["name"]] = {**row, **lists}
+    return found
+
+
 def holds_for(value, kernel, series=None):
     """Whether a list of kernels, or of folders of patches/, has this one."""
     return value == "*" or bool({kernel, series} & set(value.split(",")))
@@ -72,6 +83,8 @@ class Fault:
         self.what = section["what"]
         self.machine = section.get("machine", "")
         self.cpus = int(section.get("cpus", "1"))
+        self.flavour = section.get("flavour", "")
+        self.tests = section.get("tests", "")
 
     def text(self):
         """All that makes the fault what it is."""
@@ -134,7 +147,7 @@ def lint():
     """What is wrong with the tables, a line each."""
     known = set(kernels()) | folders() | {"*", "-"}
     for name in ("tests", "figures", "suite", "skips", "packages", "holes",
-                 "curves"):
+                 "curves", "flavours"):
         try:
             read(name)
         except Wrong as error:
@@ -192,13 +205,26 @@ def lint():
         for row in hidden(read(name)):
             yield (f"{name}: {row['name']} on {row['machine']}, {row['kernels']}: an "
                    f"earlier row holds there")
+    for row in flavours().values():
+        if row["variants"] not in ("both", "patched"):
+            yield f"flavours: {row['name']}: there are no variants {row['variants']}"
+        if not (CONFIG / f"{row['name']}.config").exists():
+            yield f"flavours: {row['name']}: config/{row['name']}.config is not there"
+        if not set(row["kernels"].split(",")) <= known:
+            yield f"flavours: {row['name']}: unknown kernel in {row['kernels']}"
+        if not all(re.fullmatch("[1-9]", cpus) for cpus in row["boots"]):
+            yield f"flavours: {row['name']}: a host cannot have {row['boots']} CPUs"
     seen = set()
     for fault in faults():
         title = f"faults: [{fault.series} {fault.name}]"
+        if bool(fault.flavour) != (fault.caught_by == "the kernel") or \
+                fault.flavour not in {"", *flavours()}:
+            yield (f"{title}: what the kernel itself is to catch has a flavour of the "
+                   f"table flavours, and nothing else has")
         if fault.series not in folders():
             yield f"{title}: patches/{fault.series} is not there"
         if fault.caught_by not in ("selftests", "KUnit", "selftests and KUnit",
-                                   "nobody"):
+                                   "nobody", "the kernel"):
             yield f"{title}: cannot be caught by {fault.caught_by}"
         if (fault.machine, fault.cpus) not in (("", 1), ("", 2), ("svm", 1)):
             yield f"{title}: there is no {fault.machine} host of {fault.cpus} CPUs"

@@ -379,6 +379,7 @@ static void test_complaints(void)
 		"list_add double add: new=ffff888100000000, prev=ffff888100000000, next=ffff888100000008.",
 		"list_del corruption, ffff888100000000->next is LIST_POISON1 (dead000000000100)",
 		"list_del corruption. prev->next should be ffff888100000000, but was 0000000000000000",
+		"BUG kmalloc-64 (Not tainted): Redzone overwritten",
 		"BUG kvm_vcpu (Not tainted): Objects remaining in kvm_vcpu on __kmem_cache_shutdown()",
 		"kmem_cache_destroy kvm_vcpu: Slab cache still has objects",
 		"DEBUG_LOCKS_WARN_ON(lock->magic != lock)",

@@ -19,6 +19,8 @@ HOLES = ("What a filter did not keep guests from, and does with the series",
 RELEASES = ("The trees that the series was tried on", "  git am  ")
 BENCH = ('What "make bench" counts on 5.10, in retired instructions', "  +NNNN: ")
 BENCHED = "5.10"
+DEBUG = ('What "make debug-kernel" says, of kernels built to complain, or otherwise',
+         "  kasan: ")
 PATCHES_README = Path("patches/README")
 NAME, CELL = 33, 10
 HOLE, SEEN_CELL = 38, 13
@@ -210,6 +212,45 @@ def suite_table(reports):
     return lines + [""]
 
 
+def of_flavour(found, lines):
+    """A row: the tests that pass patched, what the host kernel complained of, and the
+    seeded faults that it did."""
+    plan = found.plan
+    real = [variant for variant in plan.variants if variant in ("unpatched", "patched")]
+    faults = [line for line in lines if ": caught by " in line.name]
+    passed = [test for test in plan.tests
+              if found.record(test.name, "patched").verdict == "pass"]
+    complaints = [str(len({judge.essence(text) for record in found.of(variant=variant)
+                           for text in record.complaints})) for variant in real]
+    return (plan.kernel, plan.flavour, ",".join(sorted({
+        str(boot.cpus) for boot in plan.boots})) or "-",
+        f"{len(passed)}/{len(plan.tests)}" if plan.tests else "built",
+        ">".join(complaints) if plan.tests else "-",
+        f"{sum(line.ok for line in faults)}/{len(faults)}" if faults else "-",
+        str(sum(not line.ok for line in lines)))
+
+
+def debug_rows(kernel, lines_of):
+    """Of a kernel; what there are no new results of is kept."""
+    old = {line.split()[1]: tuple(line.split()) for line in section(DEBUG)
+           if line.split()[:1] == [kernel]}
+    for flavour in tables.flavours():
+        out = Path("build") / kernel / "report/debug" / flavour
+        if (out / "results.json").exists():
+            found = res.load(out)
+            yield of_flavour(found, lines_of(found))
+        elif flavour in old:
+            yield old[flavour]
+
+
+def debug_table(lines_of):
+    form = "  {:<8}{:<10}{:>6}{:>9}{:>13}{:>9}{:>12}"
+    return [DEBUG[0], "", form.format("kernel", "flavour", "CPUs", "tests",
+                                      "complaints", "faults", "unexpected"),
+            *(form.format(*row) for kernel in tables.kernels()
+              for row in debug_rows(kernel, lines_of)), ""]
+
+
 def releases_table():
     """The table of all trees; of a release without one, what is said of it."""
     cells = [("kernel", "tree", "day", "patches of", "git am", "check", "run", "holes")]
@@ -238,7 +279,7 @@ def replace(marks, new, path=README):
     path.write_text("\n".join([*old[:begin], *new, *old[end:]]))
 
 
-def update():
+def update(lines_of):
     """All kernels' results into README, and into the folders of patches/ on which
     of them each was run last.  What there are no new results of is kept."""
     for path in (README, PATCHES_README):
@@ -252,6 +293,7 @@ def update():
     bench = reported("bench").get(BENCHED)
     if bench and comparable(bench.plan):
         replace(BENCH, curves.of_readme(bench, BENCH[0]))
+    replace(DEBUG, debug_table(lines_of))
     told = [re.fullmatch(r"(.*), patches/(\S+)", line[10:].removesuffix(EARLIER))
             for line in section(TESTS)]
     for series in tables.folders():

@@ -226,6 +226,29 @@ def logs(results, lines, length=30):
     return "\n".join(text)
 
 
+# ---- kernels that are built to complain, or otherwise
+
+def of_flavour(results, lines):
+    """The table of one kernel of "make debug-kernel"."""
+    plan = results.plan
+    text = [f"{plan.flavour}: the tests on a host kernel with "
+            f"{' '.join(tables.flavours()[plan.flavour]['needs'])}", "",
+            *head(results), ""]
+    real = [name for name in plan.variants if name in ("unpatched", "patched")]
+    if plan.tests:
+        text.append(f"  {'test':<54} " + " ".join(f"{name:>9}" for name in real))
+    for test in plan.tests:
+        text.append(f"  {test.name:<54} " + " ".join(
+            f"{results.record(test.name, name).verdict:>9}" for name in real))
+    for boot in plan.boots:
+        took = [ending.seconds for ending in results.endings
+                if ending.boot == boot.name]
+        text.append(f"  boot {boot.name}: {sum(took):.0f} s")
+    wrong = sum(not line.ok for line in lines)
+    text.append(f"  {wrong or 'none'} of {len(lines)} judgements unexpected")
+    return "\n".join(text + complaints(results)) + "\n"
+
+
 # ---- faults
 
 def matrix(results, faults):

@@ -7,9 +7,13 @@
  *    filter for it already, and does not know of the vCPU yet;
  *
  *  - while the vCPU runs: once the ioctl has returned, the guest does no more
- *    accesses that the filter denies.
+ *    accesses that the filter denies;
  *
- * It takes two CPUs.  Both vendors' CPUs pass GS_BASE through.
+ *  - while another thread does so, too: whichever filter is the last one, it is
+ *    that one that all vCPUs obey.
+ *
+ * It takes two CPUs, and uses four.  Both vendors' CPUs pass GS_BASE through, and
+ * KVM emulates PAT for both.
  */
 #define _GNU_SOURCE /* for sched_setaffinity() */
 #include <fcntl.h>
@@ -26,20 +30,29 @@
 /* So many accesses, and an emulated CPU asks for interrupts. */
 #define NR_UNNOTICED	4096
 
-static int cpus[2];
+/* Threads that replace filters, vCPUs meanwhile, and changes by each thread */
+#define NR_REPLACERS	2
+#define NR_REPLACED	4
+#define NR_REPLACE_ROUNDS	8
+#define NR_CHANGES	32
+#define SYNC_STOPPED	0x61
+
+#define MAX_CPUS	4
+
+static int cpus[MAX_CPUS];
+static unsigned int nr_cpus;
 
 static void find_cpus(void)
 {
-	unsigned int nr = 0;
 	cpu_set_t set;
 	int cpu;
 
 	TEST_ASSERT(!sched_getaffinity(0, sizeof(set), &set),
 		    "sched_getaffinity() failed");
 	TEST_REQUIRE(CPU_COUNT(&set) >= 2);
-	for (cpu = 0; nr < 2; cpu++)
+	for (cpu = 0; cpu < CPU_SETSIZE && nr_cpus < MAX_CPUS; cpu++)
 		if (CPU_ISSET(cpu, &set))
-			cpus[nr++] = cpu;
+			cpus[nr_cpus++] = cpu;
 }
 
 static void run_on(int cpu)
@@ -257,6 +270,172 @@ static unsigned int test_running(void)
 	return nr_late;
 }
 
+/* ---- Filters that several threads replace */
+
+static u64 guest_stop;
+
+/* An access that KVM emulates makes the guest exit, and notice interrupts. */
+static void guest_replaced_code(struct guest_msr_work *work)
+{
+	for (;;) {
+		while (!READ_ONCE(guest_stop)) {
+			wrmsr(MSR_GS_BASE, MSR_VALUE_WRITTEN);
+			rdmsr(MSR_GS_BASE);
+			rdmsr(MSR_IA32_CR_PAT);
+		}
+		GUEST_SYNC(SYNC_STOPPED);
+
+		/* One for each of the MSRs */
+		guest_do_msr_work(work);
+		guest_do_msr_work(work);
+	}
+}
+
+struct replaced_vcpu {
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+	int cpu;
+};
+
+static void *replaced_thread(void *arg)
+{
+	struct replaced_vcpu *v = arg;
+	struct kvm_run *run = v->vcpu->run;
+	struct ucall uc;
+
+	run_on(v->cpu);
+	for (;;) {
+		vcpu_run(v->vcpu);
+		if (run->exit_reason == KVM_EXIT_IO)
+			break;
+		TEST_ASSERT(run->exit_reason == KVM_EXIT_X86_RDMSR ||
+			    run->exit_reason == KVM_EXIT_X86_WRMSR,
+			    "Exit reason %u, expected %u or %u",
+			    run->exit_reason, KVM_EXIT_X86_RDMSR,
+			    KVM_EXIT_X86_WRMSR);
+		run->msr.data = MSR_VALUE_FROM_USER;
+		run->msr.error = 0;
+	}
+	TEST_ASSERT(get_ucall(v->vcpu, &uc) == UCALL_SYNC &&
+		    uc.args[1] == SYNC_STOPPED,
+		    "The guest did something else than to stop");
+	return NULL;
+}
+
+struct replacer {
+	struct kvm_vm *vm;
+	pthread_t thread;
+	int cpu;
+	/* Of its changes, the odd or the even ones deny something. */
+	unsigned int odd;
+};
+
+static void *replacer_thread(void *arg)
+{
+	static u8 deny[sizeof(long)];
+	static const struct kvm_msr_filter deny_both = {
+		.ranges = {
+			MSR_RANGE(FILTER_RW, MSR_GS_BASE, 1, deny),
+			MSR_RANGE(FILTER_RW, MSR_IA32_CR_PAT, 1, deny),
+		},
+	};
+	struct replacer *r = arg;
+	unsigned int i;
+
+	run_on(r->cpu);
+	for (i = 0; i < NR_CHANGES; i++)
+		vm_set_msr_filter(r->vm, (i + r->odd) % 2 ? &deny_both :
+							    &msr_filter_none);
+	return NULL;
+}
+
+/*
+ * Which filter is in force is what KVM makes of an MSR that it emulates: it asks
+ * the filter then.
+ */
+static bool obeys_filter(struct kvm_vcpu *vcpu, unsigned int nr, bool *is_denied)
+{
+	struct msr_outcome emulated, passed;
+
+	passed = vcpu_access_msr(vcpu, nr, MSR_GS_BASE, true, MSR_VALUE_WRITTEN,
+				 -1);
+	emulated = vcpu_access_msr(vcpu, nr, MSR_IA32_CR_PAT, false, 0, -1);
+	*is_denied = emulated.handler == MSR_BY_USER;
+	return passed.handler == (*is_denied ? MSR_BY_USER : MSR_BY_CPU);
+}
+
+static void start_guests(struct kvm_vm *vm, struct replaced_vcpu *v)
+{
+	unsigned int i;
+
+	guest_stop = false;
+	sync_global_to_guest(vm, guest_stop);
+	for (i = 0; i < NR_REPLACED; i++)
+		TEST_ASSERT(!pthread_create(&v[i].thread, NULL, replaced_thread,
+					    &v[i]),
+			    "No thread for vCPU %u", i);
+}
+
+static void stop_guests(struct kvm_vm *vm, struct replaced_vcpu *v)
+{
+	unsigned int i;
+
+	guest_stop = true;
+	sync_global_to_guest(vm, guest_stop);
+	for (i = 0; i < NR_REPLACED; i++)
+		pthread_join(v[i].thread, NULL);
+}
+
+static unsigned int test_replaced(void)
+{
+	unsigned int round, i, nr_wrong = 0, nr_denied = 0;
+	struct replacer replacers[NR_REPLACERS];
+	struct replaced_vcpu v[NR_REPLACED];
+	bool is_denied;
+	struct kvm_vm *vm;
+
+	vm = vm_create(NR_REPLACED);
+	vm_init_msr_test(vm);
+	vm_enable_cap(vm, KVM_CAP_X86_USER_SPACE_MSR,
+		      KVM_MSR_EXIT_REASON_FILTER);
+	for (i = 0; i < NR_REPLACED; i++) {
+		v[i].vcpu = vm_vcpu_add(vm, i, guest_replaced_code);
+		v[i].cpu = cpus[i % nr_cpus];
+		vcpu_init_msr_work(v[i].vcpu, i);
+	}
+
+	for (round = 0; round < NR_REPLACE_ROUNDS; round++) {
+		start_guests(vm, v);
+		for (i = 0; i < NR_REPLACERS; i++) {
+			replacers[i].vm = vm;
+			replacers[i].cpu = cpus[(round + i) % nr_cpus];
+			replacers[i].odd = (round + i) % 2;
+			TEST_ASSERT(!pthread_create(&replacers[i].thread, NULL,
+						    replacer_thread,
+						    &replacers[i]),
+				    "No thread for filters");
+		}
+		for (i = 0; i < NR_REPLACERS; i++)
+			pthread_join(replacers[i].thread, NULL);
+		stop_guests(vm, v);
+
+		for (i = 0; i < NR_REPLACED; i++) {
+			nr_wrong += !obeys_filter(v[i].vcpu, i, &is_denied);
+			nr_denied += is_denied;
+		}
+	}
+	kvm_vm_free(vm);
+
+	TEST_ASSERT(nr_denied % NR_REPLACED == 0,
+		    "The vCPUs do not agree on a filter");
+	printf("replaced: %u vCPUs on %u CPUs, the last filter denied in %u of %u rounds\n",
+	       NR_REPLACED, nr_cpus, nr_denied / NR_REPLACED,
+	       NR_REPLACE_ROUNDS);
+	printf("replaced: %u times a vCPU obeyed another one: %s\n", nr_wrong,
+	       nr_wrong ? "FAILED" : "ok");
+	return nr_wrong;
+}
+
 int main(int argc, char *argv[])
 {
 	unsigned int nr_failed;
@@ -270,6 +449,7 @@ int main(int argc, char *argv[])
 
 	nr_failed = test_created();
 	nr_failed += test_running();
+	nr_failed += test_replaced();
 	TEST_ASSERT(!nr_failed, "%u vCPUs or rounds went wrong", nr_failed);
 	return 0;
 }
