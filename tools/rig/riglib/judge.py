@@ -136,17 +136,18 @@ class Judge:
 
     # ---- of the tests of the table
 
-    def variants_differ(self):
+    def variants_differ(self, variants=None):
         versions = {}
         for record in self.results.of():
             if "kvm_intel" in record.modules:
                 versions.setdefault(record.variant, set()).add(
                     record.modules["kvm_intel"])
-        sets = [versions.get(variant, set()) for variant in self.plan.variants]
+        variants = variants or self.plan.variants
+        sets = [versions.get(variant, set()) for variant in variants]
         self.say(all(len(one) == 1 for one in sets) and not set.intersection(*sets),
                  "the kvm-intel.ko of the two variants differ",
                  [f"{variant}: {', '.join(sorted(found)) or 'none was loaded'}"
-                  for variant, found in zip(self.plan.variants, sets)])
+                  for variant, found in zip(variants, sets)])
 
     def all_differ(self):
         """Of what was built differently, no two were loaded as the same."""
@@ -389,6 +390,8 @@ def judge_flavour(results, faults=(), left_out=()):
     for boot in plan.boots:
         if boot.variants[0] in ("unpatched", "patched"):
             judge.one_boot(boot, ())
+    if judge.both:
+        judge.variants_differ(("unpatched", "patched"))
     for fault in faults:
         judge.fault(fault, dict(left_out).get(fault.name))
     return judge.lines

@@ -5,10 +5,12 @@ import contextlib
 import io
 import unittest
 from types import SimpleNamespace
+from unittest import mock
 
 from common import Case
 from riglib import __main__ as commands, judge, plan, results, tables
 from riglib.ktap import Line
+from riglib.views import readme
 
 RACE = "BUG: KCSAN: data-race in kvm_vcpu_kick+0x1a/0x40 / vcpu_enter_guest+0x9/0x10"
 
@@ -46,7 +48,8 @@ class Run:
             for name in ("load kvm.ko", *(test.name for test in self.plan.tests)):
                 self.results.records.append(results.Record(
                     "5.10", "bochs", boot.name, boot.variants[0], name,
-                    name != "load kvm.ko", verdict="pass", why=""))
+                    name != "load kvm.ko", verdict="pass", why="",
+                    modules={"kvm_intel": boot.variants[0]}))
         if "unpatched" in variants and boots:
             self.of("bug_test", "unpatched").verdict = "fail"
         for name in names:
@@ -148,6 +151,12 @@ class Flavours(Case):
         run.of("load kvm.ko", "patched").verdict = "fail"
         self.assertOne(run, "patched-1: the modules")
 
+    def test_the_same_kvm_twice(self):
+        run = Run()
+        for record in run.results.of(variant="unpatched"):
+            record.modules = {"kvm_intel": "patched"}
+        self.assertOne(run, "the kvm-intel.ko of the two variants differ")
+
     def test_a_fault_that_nobody_complains_of(self):
         run = Run(faults=[fault()])
         run.of("checks", "leaks").verdict = "pass"
@@ -177,6 +186,29 @@ class Flavours(Case):
         self.assertIn("kasan: no verdict", said)
         self.assertIn("0 of 2 as expected", said)
         self.assertEqual(debug()[0], 1)
+
+
+class Readme(Case):
+    def test_a_row(self):
+        run = Run(faults=[fault()])
+        run.complain("msr_test", "unpatched", RACE)
+        run.complain("bug_test", "unpatched", RACE)
+        lines = judge.judge_flavour(run.results, run.faults)
+        self.assertEqual(readme.of_flavour(run.results, lines),
+                         ("5.10", "kasan", "1", "3/3", "1>0", "1/1", "0"))
+        lines = judge.judge_flavour(Run("i386").results)
+        self.assertEqual(readme.of_flavour(Run("i386").results, lines),
+                         ("5.10", "i386", "-", "built", "-", "-", "0"))
+
+    def test_what_there_are_no_new_results_of_is_kept(self):
+        old = ("5.10", "kasan", "1", "3/3", "1>0", "1/1", "0")
+        path = self.folder / "README"
+        path.write_text(f"{readme.DEBUG[0]}\n\n  {'  '.join(old)}\n\n"
+                        f"{readme.DEBUG[1]}\n")
+        with mock.patch.object(readme, "README", path), \
+                mock.patch.object(readme, "Path", lambda _: self.folder / "none"):
+            self.assertEqual(list(readme.debug_rows("5.10", None)), [old])
+            self.assertEqual(list(readme.debug_rows("6.1", None)), [])
 
 
 class Judgement(unittest.TestCase):
