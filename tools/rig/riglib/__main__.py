@@ -2,7 +2,7 @@
 """What the Makefiles call: python3 -m riglib COMMAND, from the repository's root.
 
 	vmx WANTED PROBE	the machine that VMX= stands for, and why
-	begin OUT		no results there from now on but those that come
+	begin OUT...		no results there from now on but those that come
 	tests DIR OUT MACHINE [again]
 	suite DIR OUT MACHINE [FAULT]	(TESTS= picks tests)
 	faults DIR OUT MACHINE [own]	(FAULTS= picks faults)
@@ -49,7 +49,7 @@ def vmx(wanted, probe):
     print(*machines.choose(wanted, probe))
 
 
-def begin(out):
+def begin(*outs):
     # What is wrong with what the user asks for is not to wait for a kernel.
     for variable in ("TESTS", "FAULTS"):
         tables.regex(os.environ.get(variable), variable)
@@ -57,8 +57,15 @@ def begin(out):
     if fault and fault not in {one.name for one in tables.faults()}:
         raise Wrong(f"FAULT={fault} is unknown: tools/rig/tables/faults has those "
                     f"that there are")
-    shutil.rmtree(out, ignore_errors=True)
-    Path(out).mkdir(parents=True)
+    for name in filter(None, os.environ.get("FLAVOURS", "").split(",")):
+        if name not in tables.flavours():
+            raise Wrong(f"FLAVOURS={name} is unknown: tools/rig/tables/flavours has "
+                        f"{', '.join(tables.flavours())}")
+    if not outs:
+        raise Wrong("no flavour of tools/rig/tables/flavours is for this kernel")
+    for out in outs:
+        shutil.rmtree(out, ignore_errors=True)
+        Path(out).mkdir(parents=True)
 
 
 def carry_out(made, out):
