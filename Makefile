@@ -8,6 +8,7 @@ VMX ?= auto
 KSRC ?=
 V ?= 0
 JOBS ?= $(shell nproc)
+export SEED PROGRAMS UNPATCHED
 export KSRC KCONFIG KEXTRA TREE VMX V CACHE MIRROR PIN JOBS FAULTS FLAVOURS TESTS FRESH BOOT_LIMIT BOOT_STALL QEMU_ACCEL
 
 RIG := tools/rig
@@ -35,7 +36,7 @@ MAKEFLAGS += --no-print-directory
 rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)" \
 	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)" FLAVOURS="$(FLAVOURS)"
 
-.PHONY: help run kselftest faults bench debug-kernel test test-all lint check tree apply \
+.PHONY: help run kselftest faults bench fuzz debug-kernel test test-all lint check tree apply \
 	patches mbox releases readme setup clean distclean
 
 help:
@@ -45,6 +46,7 @@ help:
 	@echo '  make kselftest KVM'\''s own selftests, all of them, unpatched against patched'
 	@echo '  make faults    seeded faults in the patched KVM, and which test sees which'
 	@echo '  make bench     what a filter costs, patch by patch: curves, CSV and SVG'
+	@echo '  make fuzz      random programs of filters, accesses and what goes with them'
 	@echo '  make debug-kernel  the tests on kernels that are built to complain (KASAN,'
 	@echo '                 lockdep, KCSAN, fault injection), and on ones built otherwise'
 	@echo '  make lint      our own code, tables and patch files; no kernel needed'
@@ -81,6 +83,8 @@ help:
 	@echo '  FAULTS=REGEX   only the faults of "make faults" whose names match'
 	@echo '  FLAVOURS=A,B   only these of the kernels of "make debug-kernel"'
 	@echo '  OWN=1          only the faults in the lines of the series'
+	@echo '  PROGRAMS=N     how many "make fuzz" runs (10000), SEED=N: the first one (1)'
+	@echo '  UNPATCHED=1    "make fuzz" has to find the bugs; with FAULTS= these faults'
 
 setup:
 	@$(RIG)/setup all bochs lint check kselftest bench debug
@@ -90,7 +94,7 @@ run tree:
 	@$(rig) $@
 
 # They boot an AMD host, too.
-kselftest faults:
+kselftest faults fuzz:
 	@$(RIG)/setup all kselftest
 	@$(rig) $@
 

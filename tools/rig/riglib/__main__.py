@@ -11,6 +11,7 @@
 	build-bench DIR OUT MAKE...
 				KVM with each patch on top of those before
 	bench DIR OUT MACHINE	the benchmark's curves, of each of these
+	fuzz DIR OUT MACHINE	random programs (SEED=, PROGRAMS=, UNPATCHED=, FAULTS=)
 	flavour DIR OUT MACHINE	the tests, on a kernel of the table flavours
 	debug OUT FLAVOUR...	what came of these, in OUT/FLAVOUR each
 	judge OUT		once more, of the results that there are
@@ -39,7 +40,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from . import (bench, boot, children, faults, judge, machines, pack, plan, record,
+from . import (bench, boot, children, faults, fuzz, judge, machines, pack, plan, record,
                releases, results, stages, tables)
 from .errors import Wrong
 from .views import curves, readme, tap, text
@@ -104,6 +105,14 @@ def run_faults(folder, out, machine, own=""):
 def run_bench(folder, out, machine):
     states = [asdict(state) for state in bench.read(out)]
     carry_out(plan.plan_bench(folder, machine, states), out)
+    return judge_again(out)
+
+
+def run_fuzz(folder, out, machine):
+    wanted = fuzz.chosen(folder)
+    if fuzz.mode() == "faults" and not wanted:
+        return finish(out, [judge.none_to_run("faults", folder)])
+    carry_out(fuzz.plan_fuzz(folder, machine, wanted), out)
     return judge_again(out)
 
 
@@ -180,7 +189,7 @@ def finish(out, lines):
 def judge_again(out, own=""):
     found = results.load(out)
     plan_ = found.plan
-    for variant in plan_.variants if plan_.what != "faults" else ():
+    for variant in plan_.variants if plan_.what not in ("faults", "fuzz") else ():
         write(out, f"{variant}.tap", tap.kselftest(found, variant))
     print()
     if plan_.what == "tests":
@@ -189,6 +198,8 @@ def judge_again(out, own=""):
         return judge_suite(found, out)
     if plan_.what == "bench":
         return judge_bench(found, out)
+    if plan_.what == "fuzz":
+        return judge_fuzz(found, out)
     if plan_.what == "debug":
         return judge_flavour(found, out)
     wanted = faults.chosen(plan_.folder, own == "own", faults.pattern())
@@ -228,6 +239,18 @@ def judge_suite(found, out):
         write(out, "caught.tap", tap.judgement(caught))
         print(tap.judgement(caught))
     return status
+
+
+def judge_fuzz(found, out):
+    wanted = fuzz.chosen(found.plan.folder)
+    lines = fuzz.judge_fuzz(found, wanted, faults.read_left_out(Path(out))
+                            if wanted else ())
+    for name, program in fuzz.programs(found).items():
+        write(out, name, "\n".join(program) + "\n")
+        print(f"  PROGRAM {out}/{name}")
+    write(out, "table.txt", fuzz.say(lines))
+    print(fuzz.say(lines))
+    return finish(out, lines)
 
 
 def judge_bench(found, out):
@@ -282,7 +305,7 @@ def check_releases(folder):
 
 COMMANDS = {
     "vmx": vmx, "begin": begin, "tests": run_tests, "suite": run_suite,
-    "bench": run_bench, "build-bench": build_bench,
+    "bench": run_bench, "build-bench": build_bench, "fuzz": run_fuzz,
     "faults": run_faults, "judge": judge_again, "flavour": run_flavour, "debug": debug, "build-faults": build_faults,
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
     "count": stages.count_files, "readme": update_readme,

@@ -27,6 +27,9 @@ VARIABLES = ("VMX", "PIN", "MIRROR", "QEMU_ACCEL", "BOOT_LIMIT", "BOOT_STALL")
 SUITE_FAULT = "recalc-not-called"
 SUITE_FAULT_TESTS = "^msr_filter_[in]"
 
+# Random programs: a minute's worth
+FUZZ_PROGRAMS = 300
+
 
 @dataclass
 class Stage:
@@ -48,6 +51,8 @@ def of_kernel(kernel, more, own_faults):
     yield Stage(f"{kernel} check", [*make, "check"], f"build/{kernel}/check/check.tap")
     yield Stage(f"{kernel} run", [*make, "run", "AGAIN=1"],
                 f"{report}/tests/judgement.tap")
+    yield Stage(f"{kernel} fuzz", [*make, "fuzz", f"PROGRAMS={FUZZ_PROGRAMS}"],
+                f"{report}/fuzz/judgement.tap")
     if faults and (more or own_faults):
         own = [] if more else ["OWN=1"]
         yield Stage(f"{kernel} faults", [*make, "faults", *own],

@@ -143,11 +143,33 @@ def hidden(rows):
                 break
 
 
+def lint_fuzz(known, letters):
+    """Of the table fuzz: what it says of holes and faults that there are."""
+    names = {(fault.series, fault.name) for fault in faults()}
+    for row in read("fuzz"):
+        title = f"fuzz: {row['kind']} {row['name']}"
+        if not set(row["kernels"].split(",")) <= known:
+            yield f"{title}: unknown kernel in {row['kernels']}"
+        if row["kind"] == "hole":
+            if row["name"] not in letters:
+                yield f"{title}: there is no such hole"
+            if row["host"] not in ("vmx-1", "vmx-2", "svm"):
+                yield f"{title}: there is no host {row['host']}"
+            try:
+                re.compile(row["what"])
+            except re.error as error:
+                yield f"{title}: {error}"
+        elif row["kind"] != "miss" or any(
+                (series, row["name"]) not in names
+                for series in row["kernels"].split(",")):
+            yield f"{title}: there is no such fault"
+
+
 def lint():
     """What is wrong with the tables, a line each."""
     known = set(kernels()) | folders() | {"*", "-"}
     for name in ("tests", "figures", "suite", "skips", "packages", "holes",
-                 "curves", "flavours"):
+                 "curves", "flavours", "fuzz"):
         try:
             read(name)
         except Wrong as error:
@@ -187,6 +209,7 @@ def lint():
             yield f"holes: no test is called {row['test']}"
         if not set(row["kernels"].split(",")) <= known:
             yield f"holes: {row['test']}: unknown kernel in {row['kernels']}"
+    yield from lint_fuzz(known, letters)
     for row in read("skips"):
         if row["machine"] not in MACHINES_OF_ROWS:
             yield f"skips: {row['name']}: unknown machine {row['machine']}"

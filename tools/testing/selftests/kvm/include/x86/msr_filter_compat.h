@@ -28,7 +28,10 @@
 
 #define gva_t			vm_vaddr_t
 
-/* 7.3's library allocates L2's stack: one for each VMCS or VMCB of L1's. */
+/*
+ * 7.3's library allocates L2's stack: one for each VMCS or VMCB of L1's.  A VM
+ * that has the memory of one that is gone gets that one's.
+ */
 #define COMPAT_NR_L2_STACKS	2
 #define COMPAT_L2_STACK_SIZE	512
 
@@ -38,9 +41,8 @@ static inline u64 *compat_l2_stack(void)
 		__aligned(16);
 	static unsigned int nr;
 
-	GUEST_ASSERT(nr < COMPAT_NR_L2_STACKS);
 	/* As if by a call: the return address is where 16 bytes end. */
-	return &stacks[nr++][COMPAT_L2_STACK_SIZE - 1];
+	return &stacks[nr++ % COMPAT_NR_L2_STACKS][COMPAT_L2_STACK_SIZE - 1];
 }
 
 static inline void compat_prepare_vmcs(struct vmx_pages *vmx, void *l2_rip)
