@@ -368,9 +368,10 @@ class FlavourJudge(Judge):
         by = [record.name for record in records if record.test and
               record.verdict in ("fail", "crash") and
               self.results.record(record.name, "patched").verdict == "pass"]
-        self.say(news or "checks" in " ".join(by),
+        self.say([text for text in news if re.search(fault.says, text)],
                  f"{fault.name}: caught by {', '.join(by) or 'nobody'}",
-                 [f"the kernel has to complain of it: {fault.what}"])
+                 [f"the kernel is to say \"{fault.says}\": {fault.what}",
+                  *(news or ["it has said nothing new"])])
 
 
 def judge_flavour(results, faults=(), left_out=()):

@@ -85,6 +85,7 @@ class Fault:
         self.cpus = int(section.get("cpus", "1"))
         self.flavour = section.get("flavour", "")
         self.tests = section.get("tests", "")
+        self.says = section.get("says", "")
 
     def text(self):
         """All that makes the fault what it is."""
@@ -244,6 +245,8 @@ def lint():
                 fault.flavour not in {"", *flavours()}:
             yield (f"{title}: what the kernel itself is to catch has a flavour of the "
                    f"table flavours, and nothing else has")
+        if fault.flavour and not fault.says:
+            yield f"{title}: what is the kernel to say of it?"
         if fault.series not in folders():
             yield f"{title}: patches/{fault.series} is not there"
         if fault.caught_by not in ("selftests", "KUnit", "selftests and KUnit",
