@@ -36,8 +36,8 @@ MAKEFLAGS += --no-print-directory
 rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)" \
 	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)" FLAVOURS="$(FLAVOURS)"
 
-.PHONY: help run kselftest faults bench fuzz debug-kernel test test-all lint check tree apply \
-	patches mbox releases readme setup clean distclean
+.PHONY: help run kselftest faults bench fuzz debug-kernel coverage test test-all lint check \
+	tree apply patches mbox releases readme setup clean distclean
 
 help:
 	@echo 'KVM on VMX: skip filter updates for MSRs that KVM intercepts already'
@@ -49,6 +49,8 @@ help:
 	@echo '  make fuzz      random programs of filters, accesses and what goes with them'
 	@echo '  make debug-kernel  the tests on kernels that are built to complain (KASAN,'
 	@echo '                 lockdep, KCSAN, fault injection), and on ones built otherwise'
+	@echo '  make coverage  which lines and branches of the series, and of what it is about,'
+	@echo '                 the tests run, by gcov'
 	@echo '  make lint      our own code, tables and patch files; no kernel needed'
 	@echo '  make check     the patches on a kernel, each alone; without a boot'
 	@echo '  make test      lint; for 5.10 and next: check, run twice; for 5.10 faults'
@@ -104,6 +106,10 @@ bench:
 
 debug-kernel:
 	@$(RIG)/setup all debug
+	@$(rig) $@
+
+coverage:
+	@$(RIG)/setup all
 	@$(rig) $@
 
 lint:

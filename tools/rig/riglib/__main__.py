@@ -13,6 +13,9 @@
 	bench DIR OUT MACHINE	the benchmark's curves, of each of these
 	fuzz DIR OUT MACHINE	random programs (SEED=, PROGRAMS=, UNPATCHED=, FAULTS=)
 	flavour DIR OUT MACHINE	the tests, on a kernel of the table flavours
+	coverage DIR OUT MACHINE
+				the tests, and which lines of KVM they run; DIR is that of
+				the flavour that counts
 	debug OUT FLAVOUR...	what came of these, in OUT/FLAVOUR each
 	judge OUT		once more, of the results that there are
 	build-faults DIR OUT own|all|FLAVOUR MAKE...
@@ -40,10 +43,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from . import (bench, boot, children, faults, fuzz, judge, machines, pack, plan, record,
-               releases, results, stages, tables)
+from . import (bench, boot, children, coverage, faults, fuzz, judge, machines, pack,
+               plan, record, releases, results, stages, tables)
 from .errors import Wrong
-from .views import curves, readme, tap, text
+from .views import coverage as covered, curves, readme, tap, text
 
 
 def vmx(wanted, probe):
@@ -172,6 +175,23 @@ def debug(out, *names):
     return finish(out, lines)
 
 
+def run_coverage(folder, out, machine):
+    made = plan.plan_coverage(folder, machine, coverage.counted_objects(folder))
+    carry_out(made, out)
+    coverage.keep(made, Path(out))
+    return judge_again(out)
+
+
+def judge_coverage(found, out):
+    measured = coverage.measure(found.plan, Path(out))
+    lines = judge.judge_coverage(found, measured)
+    measured.write(Path(out) / "coverage.json")
+    table = covered.table(found, measured, lines)
+    write(out, "table.txt", table)
+    print(table)
+    return finish(out, lines)
+
+
 def write(out, name, content):
     (Path(out) / name).write_text(content)
 
@@ -202,6 +222,8 @@ def judge_again(out, own=""):
         return judge_fuzz(found, out)
     if plan_.what == "debug":
         return judge_flavour(found, out)
+    if plan_.what == "coverage":
+        return judge_coverage(found, out)
     wanted = faults.chosen(plan_.folder, own == "own", faults.pattern())
     lines = judge.judge_faults(found, wanted, faults.read_left_out(Path(out)))
     write(out, "matrix.txt", text.matrix(found, wanted))
@@ -306,6 +328,7 @@ def check_releases(folder):
 COMMANDS = {
     "vmx": vmx, "begin": begin, "tests": run_tests, "suite": run_suite,
     "bench": run_bench, "build-bench": build_bench, "fuzz": run_fuzz,
+    "coverage": run_coverage,
     "faults": run_faults, "judge": judge_again, "flavour": run_flavour, "debug": debug, "build-faults": build_faults,
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
     "count": stages.count_files, "readme": update_readme,

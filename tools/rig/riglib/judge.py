@@ -398,6 +398,39 @@ def judge_flavour(results, faults=(), left_out=()):
     return judge.lines
 
 
+# ---- which lines and branches of KVM the tests run
+
+def judge_coverage(results, coverage):
+    """What is not run has to be in the table unreached, and only that."""
+    judge, plan = Judge(results), results.plan
+    judge.say(not plan.lacks, "the kernel counts", [f"it lacks {', '.join(plan.lacks)}"])
+    for test in plan.tests:
+        record = results.record(test.name, "patched")
+        judge.say(record.verdict == "pass", f"{test.name}: {record.verdict} patched",
+                  reasons(record))
+    judge.boots()
+    for boot in plan.boots:
+        wrong = coverage.problems.get(boot.name, ["it was not asked"])
+        judge.say(not wrong, f"{boot.name}: what it has counted came, whole", wrong)
+    judge.say(not coverage.lacking, "all functions of the table coverage are counted",
+              [f"{name} is not" for name in coverage.lacking])
+    judge.say(any(not function.whole for function in coverage.functions),
+              "lines of the series are counted", ["there are none"])
+    for function in coverage.functions:
+        left = [line for line in function.lines if line.misses]
+        unknown = [line.said() for line in left if not line.reason]
+        judge.say(not unknown, f"{function.file}: {function.name}: "
+                  f"{function.ran()} of {len(function.lines)} lines, "
+                  f"{function.taken()} of {function.branches()} branches"
+                  f"{', the rest is known' if left and not unknown else ''}", unknown)
+    if not plan.lenient and plan.exact:
+        judge.say(not coverage.stale, "the table unreached has nothing that is reached "
+                  "or not there", coverage.stale)
+    for file, lines in coverage.svm.items():
+        judge.say(True, f"{file}: {lines} lines", skip="no AMD host runs here")
+    return judge.lines
+
+
 # ---- faults
 
 def fault_verdict(results, name, caught):

@@ -86,10 +86,17 @@ class Machine:
                 "-kernel", str(image / "bzImage"),
                 "-initrd", str(image / "initramfs.gz"),
                 "-append", (image / "cmdline").read_text().strip(),
-                "-serial", "file:console.log", "-serial", "file:results.ktap"]
+                "-serial", "file:console.log", "-serial", "file:results.ktap",
+                *(word for name in self.third_port(image)
+                  for word in ("-serial", f"file:{name}"))]
 
     @staticmethod
-    def prepare_bochs(image, out, cpus):
+    def third_port(image):
+        """The file for a third serial port, where the image is one that wants it."""
+        file = image / "third-port"
+        return file.read_text().split() if file.exists() else []
+
+    def prepare_bochs(self, image, out, cpus):
         iso = out / "boot.iso"
         try:
             os.link(image / "boot.iso", iso)
@@ -98,6 +105,8 @@ class Machine:
         text = BOCHSRC.read_text().replace("count=1", f"count={cpus}")
         memory = (image / "memory").read_text().strip()
         text = re.sub(r"(?m)^megs: .*", f"megs: {memory}", text)
+        for name in self.third_port(image):
+            text += f"com3: enabled=1, mode=file, dev={name}\n"
         (out / "bochsrc").write_text(text)
         # Debian's build waits in its debugger.
         (out / "rc").write_text("c\n")

@@ -72,7 +72,7 @@ class Boot:
 
 @dataclass
 class Plan:
-    what: str			# "tests", "suite", "faults", "bench" or "debug"
+    what: str			# "tests", "suite", "faults", "bench", "debug", "coverage"
     kernel: str			# BASE, or "ksrc"
     folder: str			# build/BASE, or that of a flavour
     series: str
@@ -535,6 +535,37 @@ def plan_flavour(folder, machine, faults):
                  if test.program == "checks" or re.search(fault.tests, test.name)]
         some = replace(plan, tests=tests)
         add_boot(some, fault.name, fault.name, machine, cpus, [fault.name])
+    return plan
+
+
+# ---- which lines and branches of KVM the tests run
+
+# How much slower a KVM may be that counts, and what it takes to read the counts.
+COUNTING = 3
+DUMP_SECONDS = 300
+
+
+def plan_coverage(folder, machine, objects):
+    """The tests of "make run", on the patched KVM alone; after these, in each boot,
+    what was counted in the objects of KVM's, by their names without ".o"."""
+    tree, plan = new_plan("coverage", folder, machine)
+    row = tables.flavours()[tree.folder.name]
+    plan.flavour, plan.variants = row["name"], ["patched"]
+    plan.lacks = lacking(row["needs"], tree.folder / "obj/.config")
+    kvm = (tree.folder / "obj/arch/x86/kvm").resolve()
+    for cpus in map(int, row["boots"]):
+        tests = [replace(test, seconds=test.seconds * COUNTING, figures=[],
+                         expect="pass")
+                 for test in tests_of_table(tree, plan)
+                 if test.source != "rig" and test.cpus == cpus]
+        # KVM is loaded with one set of parameters after the other.
+        last = list(dict.fromkeys(test.parameters for test in tests))[-1]
+        plan.tests += [*tests, Test(
+            name=label("gcov-dump", "rig", "-", cpus), program="gcov-dump",
+            source="rig", cpus=cpus, parameters=last, seconds=DUMP_SECONDS,
+            file=str(tree.folder / "rig/gcov-dump"), machine=machine,
+            arguments=" ".join([str(kvm), *objects]))]
+        add_boot(plan, f"cpus-{cpus}", "coverage", machine, cpus, plan.variants)
     return plan
 
 

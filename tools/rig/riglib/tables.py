@@ -19,6 +19,7 @@ PATCHES = Path("patches")
 
 MACHINES_OF_ROWS = ("bochs", "vmx", "svm")
 EXPECTATIONS = ("pass", "fail", "bug", "chance", "unbuilt")
+TARGETS = ("debug-kernel", "coverage")
 RULES = ("less", "at-most", "same")
 
 
@@ -57,10 +58,12 @@ def kernels():
     return {row["name"]: row for row in read("kernels")}
 
 
-def flavours():
-    """The table of that name, its lists as lists."""
+def flavours(target=None):
+    """The table of that name, or what a target boots of it; its lists as lists."""
     found = {}
     for row in read("flavours"):
+        if target not in (None, row["target"]):
+            continue
         lists = {key: [] if row[key] == "-" else row[key].split(",")
                  for key in ("make", "core", "boots", "programs", "needs")}
         found[row["name"]] = {**row, **lists}
@@ -170,7 +173,7 @@ def lint():
     """What is wrong with the tables, a line each."""
     known = set(kernels()) | folders() | {"*", "-"}
     for name in ("tests", "figures", "suite", "skips", "packages", "holes",
-                 "curves", "flavours", "fuzz"):
+                 "curves", "flavours", "fuzz", "coverage", "unreached"):
         try:
             read(name)
         except Wrong as error:
@@ -238,6 +241,17 @@ def lint():
             yield f"flavours: {row['name']}: unknown kernel in {row['kernels']}"
         if not all(re.fullmatch("[1-9]", cpus) for cpus in row["boots"]):
             yield f"flavours: {row['name']}: a host cannot have {row['boots']} CPUs"
+        if row["target"] not in TARGETS:
+            yield f"flavours: {row['name']}: no make {row['target']} boots it"
+    for name in ("coverage", "unreached"):
+        for row in read(name):
+            if not set(row["kernels"].split(",")) <= known:
+                yield f"{name}: {row['function']}: unknown kernel in {row['kernels']}"
+    for row in read("unreached"):
+        if not re.fullmatch(r"line|[1-9][0-9]*", row["misses"]):
+            yield f"unreached: {row['function']}: it cannot miss {row['misses']}"
+        if not row["reason"].strip():
+            yield f"unreached: {row['function']}: {row['line']}: no reason why"
     seen = set()
     for fault in faults():
         title = f"faults: [{fault.series} {fault.name}]"

@@ -234,7 +234,7 @@ def debug_rows(kernel, lines_of):
     """Of a kernel; what there are no new results of is kept."""
     old = {line.split()[1]: tuple(line.split()) for line in section(DEBUG)
            if line.split()[:1] == [kernel]}
-    for flavour in tables.flavours():
+    for flavour in tables.flavours("debug-kernel"):
         out = Path("build") / kernel / "report/debug" / flavour
         if (out / "results.json").exists():
             found = res.load(out)
