@@ -1618,6 +1618,19 @@ static void use_spec_ctrl(struct fuzz_vcpu *v, bool by_guest)
 	}
 }
 
+/* While VMX is on, these can't be set, not even to what they are. */
+static void drop_vmx_msrs(struct kvm_x86_state *state)
+{
+	struct kvm_msr_entry *entries = state->msrs.entries;
+	u32 i, nr = 0;
+
+	for (i = 0; i < state->msrs.nmsrs; i++)
+		if (entries[i].index < MSR_IA32_VMX_BASIC ||
+		    entries[i].index > MSR_IA32_VMX_VMFUNC)
+			entries[nr++] = entries[i];
+	state->msrs.nmsrs = nr;
+}
+
 /* The state of all vCPUs, and where it goes to */
 static void restore_vm(bool copy, enum fuzz_copy when)
 {
@@ -1648,6 +1661,8 @@ static void restore_vm(bool copy, enum fuzz_copy when)
 	if (copy && when == FUZZ_FILTER_BEFORE_LOAD)
 		copy_filter();
 	for (i = 0; i < vm.nr_vcpus; i++) {
+		if (!copy)
+			drop_vmx_msrs(states[i]);
 		vcpu_load_state(vm.vcpus[i].vcpu, states[i]);
 		vcpu_ioctl(vm.vcpus[i].vcpu, KVM_SET_LAPIC, &apics[i]);
 		kvm_x86_state_cleanup(states[i]);
@@ -1835,8 +1850,11 @@ static void do_step(const struct fuzz_step *step)
 		race_vcpu(step);
 		break;
 	case FUZZ_CPUID:
-		if (v != first || !(vm.arg & FUZZ_NESTED))
+		if (v != first || !(vm.arg & FUZZ_NESTED)) {
+			/* What KVM has changed of it since, it wants to get back. */
+			vcpu_ioctl(v->vcpu, KVM_GET_CPUID2, v->vcpu->cpuid);
 			vcpu_set_cpuid(v->vcpu);
+		}
 		break;
 	case FUZZ_SPEC_CTRL:
 		if (v != first || !is_enlightened())
@@ -1939,6 +1957,8 @@ static void look_at_host(void)
 	has_deadline = kvm_has_cap(KVM_CAP_TSC_DEADLINE_TIMER);
 
 	probe = vm_create_with_one_vcpu(&vcpu, guest_time_code);
+	/* Newer kernels keep the CPUID of a vCPU that has run as it is. */
+	has_spec_ctrl = !is_svm && vcpu_enable_spec_ctrl(vcpu);
 	vcpu_run(vcpu);
 	times = addr_gva2hva(probe, (gva_t)&guest_times);
 	time_limit = (times->nothing + times->exit) / 3;
@@ -1948,7 +1968,6 @@ static void look_at_host(void)
 	TEST_ASSERT(vcpu->run->exit_reason == KVM_EXIT_IO &&
 		    times->nothing * 4 < times->exit,
 		    "It can't be told here who deals with an access");
-	has_spec_ctrl = !is_svm && vcpu_enable_spec_ctrl(vcpu);
 	tsc_khz = __vcpu_ioctl(vcpu, KVM_GET_TSC_KHZ, NULL);
 	if (tsc_khz > 0)
 		tsc_limit = 2000ull * tsc_khz;
