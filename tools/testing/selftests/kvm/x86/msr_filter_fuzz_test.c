@@ -1915,13 +1915,18 @@ static void run_program(const struct fuzz_program *program)
 static struct fuzz_times {
 	u64 nothing;
 	u64 exit;
+	/* Reads of it end in no #GP. */
+	u64 has_spec_ctrl;
 } guest_times;
 
 static void guest_time_code(void)
 {
 	u64 before, time;
-	u32 eax, ebx, ecx, edx;
+	u32 eax = -1, ebx, ecx, edx = -1;
 	unsigned int i;
+
+	asm volatile("rdmsr" : "+a"(eax), "+d"(edx) : "c"(MSR_IA32_SPEC_CTRL));
+	guest_times.has_spec_ctrl = eax != -1u || edx != -1u;
 
 	guest_times.nothing = -1ull;
 	guest_times.exit = -1ull;
@@ -1956,7 +1961,9 @@ static void look_at_host(void)
 			  kvm_hv_cpu_has(HV_X64_NESTED_MSR_BITMAP);
 	has_deadline = kvm_has_cap(KVM_CAP_TSC_DEADLINE_TIMER);
 
-	probe = vm_create_with_one_vcpu(&vcpu, guest_time_code);
+	probe = vm_create(1);
+	vm_init_msr_test(probe);
+	vcpu = vm_vcpu_add(probe, 0, guest_time_code);
 	/* Newer kernels keep the CPUID of a vCPU that has run as it is. */
 	has_spec_ctrl = !is_svm && vcpu_enable_spec_ctrl(vcpu);
 	vcpu_run(vcpu);
@@ -1968,6 +1975,8 @@ static void look_at_host(void)
 	TEST_ASSERT(vcpu->run->exit_reason == KVM_EXIT_IO &&
 		    times->nothing * 4 < times->exit,
 		    "It can't be told here who deals with an access");
+	/* CPUID alone may not do it. */
+	has_spec_ctrl &= times->has_spec_ctrl;
 	tsc_khz = __vcpu_ioctl(vcpu, KVM_GET_TSC_KHZ, NULL);
 	if (tsc_khz > 0)
 		tsc_limit = 2000ull * tsc_khz;
