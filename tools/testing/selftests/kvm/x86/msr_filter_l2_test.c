@@ -24,6 +24,7 @@ static const struct l2_msr * const fs_base = &l2_msrs[0];
 static const struct l2_msr * const gs_base = &l2_msrs[1];
 static const struct l2_msr lstar = { MSR_LSTAR, "LSTAR", MSR_VALUE_WRITTEN };
 static const struct l2_msr tsc = { MSR_IA32_TSC, "TSC" };
+static const struct l2_msr tpr = { APIC_BASE_MSR + (APIC_TASKPRI >> 4), "TPR", 0x20 };
 
 /* Deny @flags of @msr and nothing else; no flags are for no filter. */
 static void set_filter(struct nested_vm *n, const struct l2_msr *msr, u32 flags)
@@ -269,6 +270,133 @@ static void test_l1_has_no_bitmap(const struct l2_msr *msr, bool write)
 	kvm_vm_free(n.vm);
 }
 
+/* An L1 with one L2, whose VMCS is different from what the library makes of it. */
+static u64 l1_prepare(struct vmx_pages *vmx)
+{
+	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
+	GUEST_ASSERT(load_vmcs(vmx));
+	prepare_vmcs(vmx, guest_l2_code);
+	return vmreadz(GUEST_RSP);
+}
+
+static void l1_enter_l2_forever(u64 l2_rsp)
+{
+	bool launched = false;
+
+	for (;;) {
+		GUEST_SYNC(SYNC_IN_L1);
+		guest_enter_l2(l2_rsp, &launched);
+	}
+}
+
+/* L1's bitmap is where there is no memory: what it says is not known. */
+static void l1_lost_bitmap_guest_code(struct vmx_pages *vmx, u64 bitmap_gpa)
+{
+	u64 l2_rsp = l1_prepare(vmx);
+
+	GUEST_ASSERT(!vmwrite(MSR_BITMAP, bitmap_gpa));
+	l1_enter_l2_forever(l2_rsp);
+}
+
+static void test_l1_bitmap_is_lost(const struct l2_msr *msr, bool write)
+{
+	gva_t vmx[NR_L2S];
+	struct nested_vm n;
+
+	nested_vm_create_vmx(&n, l1_lost_bitmap_guest_code, 1, vmx);
+	vcpu_args_set(n.vcpu, 2, vmx[0],
+		      (u64)n.vm->max_gfn << n.vm->page_shift);
+	nested_expect_stage(&n, SYNC_IN_L1);
+
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_L1, "no filter");
+	enter(&n, msr, write);
+	set_filter(&n, msr, msr_filter_flag(write));
+	expect_handler(&n, write, MSR_BY_L1, "denied");
+	enter(&n, msr, write);
+	set_filter(&n, msr, 0);
+	expect_handler(&n, write, MSR_BY_L1, "filter removed");
+	kvm_vm_free(n.vm);
+}
+
+/*
+ * L1 virtualizes L2's x2APIC, i.e. passes MSRs of that through, which no filter
+ * is for: they stay what they are when one is installed.
+ */
+static u8 l2_apic[4096] __aligned(4096);
+
+static void l1_x2apic_guest_code(struct vmx_pages *vmx, u64 apic_gpa,
+				 u64 controls)
+{
+	u64 l2_rsp = l1_prepare(vmx);
+
+	GUEST_ASSERT(!vmwrite(CPU_BASED_VM_EXEC_CONTROL,
+			      vmreadz(CPU_BASED_VM_EXEC_CONTROL) |
+			      CPU_BASED_TPR_SHADOW |
+			      CPU_BASED_ACTIVATE_SECONDARY_CONTROLS));
+	GUEST_ASSERT(!vmwrite(SECONDARY_VM_EXEC_CONTROL, controls));
+	if (controls & SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY)
+		GUEST_ASSERT(!vmwrite(PIN_BASED_VM_EXEC_CONTROL,
+				      vmreadz(PIN_BASED_VM_EXEC_CONTROL) |
+				      PIN_BASED_EXT_INTR_MASK));
+	GUEST_ASSERT(!vmwrite(VIRTUAL_APIC_PAGE_ADDR, apic_gpa));
+	l1_enter_l2_forever(l2_rsp);
+}
+
+static void expect_handler_of_tpr(struct nested_vm *n, const struct l2_msr *msr,
+				  bool write, const char *when)
+{
+	n->work->index = tpr.index;
+	n->work->value = tpr.value;
+	expect_handler(n, write, MSR_BY_CPU, when);
+	n->work->index = msr->index;
+	n->work->value = msr->value;
+}
+
+static void test_x2apic(const struct l2_msr *msr, bool write, u64 controls)
+{
+	gva_t vmx[NR_L2S];
+	struct nested_vm n;
+
+	nested_vm_create_vmx(&n, l1_x2apic_guest_code, 1, vmx);
+	vcpu_args_set(n.vcpu, 3, vmx[0], addr_gva2gpa(n.vm, (gva_t)l2_apic),
+		      controls);
+	nested_expect_stage(&n, SYNC_IN_L1);
+
+	n.orders->l2_stays = true;
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_CPU, "no filter");
+	expect_handler_of_tpr(&n, msr, write, "no filter");
+	set_filter(&n, msr, msr_filter_flag(write));
+	expect_handler(&n, write, MSR_BY_USER, "denied");
+	expect_handler_of_tpr(&n, msr, write, "another MSR denied");
+	set_filter(&n, msr, 0);
+	expect_handler(&n, write, MSR_BY_CPU, "filter removed");
+	expect_handler_of_tpr(&n, msr, write, "filter removed");
+	nested_leave_l2(&n);
+
+	/* But L1 may intercept them. */
+	nested_l1_intercept(&n, tpr.index, write, true);
+	enter(&n, &tpr, write);
+	expect_handler(&n, write, MSR_BY_L1, "TPR intercepted by L1");
+	enter(&n, msr, write);
+	set_filter(&n, msr, msr_filter_flag(write));
+	expect_handler(&n, write, MSR_BY_USER, "denied, TPR intercepted by L1");
+	kvm_vm_free(n.vm);
+}
+
+static void test_x2apic_mode(const struct l2_msr *msr, bool write)
+{
+	test_x2apic(msr, write, SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE);
+}
+
+static void test_x2apic_registers(const struct l2_msr *msr, bool write)
+{
+	test_x2apic(msr, write, SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE |
+				SECONDARY_EXEC_APIC_REGISTER_VIRT |
+				SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY);
+}
+
 /* L2 is active, and is to go on in a copy of the VM. */
 static void __test_save_restore(struct nested_vm *n, const struct l2_msr *msr,
 				bool write, enum nested_filter_time when)
@@ -324,20 +452,11 @@ static struct vmx_msr_entry guest_msr_list;
 
 static void l1_list_guest_code(struct vmx_pages *vmx, u64 list_gpa)
 {
-	bool launched = false;
-	u64 l2_rsp;
+	u64 l2_rsp = l1_prepare(vmx);
 
-	GUEST_ASSERT(prepare_for_vmx_operation(vmx));
-	GUEST_ASSERT(load_vmcs(vmx));
-	prepare_vmcs(vmx, guest_l2_code);
-	l2_rsp = vmreadz(GUEST_RSP);
 	GUEST_ASSERT(!vmwrite(VM_EXIT_MSR_STORE_ADDR, list_gpa));
 	GUEST_ASSERT(!vmwrite(VM_EXIT_MSR_STORE_COUNT, 1));
-
-	for (;;) {
-		GUEST_SYNC(SYNC_IN_L1);
-		guest_enter_l2(l2_rsp, &launched);
-	}
+	l1_enter_l2_forever(l2_rsp);
 }
 
 static struct vmx_msr_entry *create_list_vm(struct nested_vm *n, u32 index)
@@ -641,6 +760,33 @@ static void run_scenarios(void)
 	run_scenario(test_other_l2, fs_base, "another L2 resumed later");
 	run_scenario(test_l1_intercepts, gs_base, "intercepted by L1");
 	run_scenario(test_l1_has_no_bitmap, fs_base, "L1 has no bitmap");
+	run_scenario(test_l1_bitmap_is_lost, fs_base, "L1's bitmap is lost");
+}
+
+/* May L1 have these secondary controls, and a TPR shadow? */
+static bool l1_may_have(u64 controls)
+{
+	u64 allowed = kvm_get_feature_msr(MSR_IA32_VMX_PROCBASED_CTLS2) >> 32;
+
+	return (kvm_get_feature_msr(MSR_IA32_VMX_TRUE_PROCBASED_CTLS) >> 32 &
+		CPU_BASED_TPR_SHADOW) && (allowed & controls) == controls;
+}
+
+static void run_x2apic(void)
+{
+	if (!l1_may_have(SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE)) {
+		skip_by_name("x2APIC in L2: the CPU can't virtualize it");
+		return;
+	}
+	run_scenario(test_x2apic_mode, gs_base, "L2 has an x2APIC");
+	if (!l1_may_have(SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE |
+			 SECONDARY_EXEC_APIC_REGISTER_VIRT |
+			 SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY)) {
+		skip_by_name("x2APIC's registers in L2: the CPU can't virtualize them");
+		return;
+	}
+	run_scenario(test_x2apic_registers, gs_base,
+		     "L2 has an x2APIC, with registers");
 }
 
 static void run_stored_at_exit(void)
@@ -701,6 +847,7 @@ int main(int argc, char *argv[])
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 
 	run_scenarios();
+	run_x2apic();
 	run_stored_at_exit();
 	run_save_restore();
 	run_evmcs();

@@ -663,6 +663,7 @@ static void test_x2apic(void)
 		.exit_reasons = KVM_MSR_EXIT_REASON_FILTER,
 	};
 	unsigned int i, j;
+	u64 base;
 
 	create_vm(&t);
 	add_vcpu(&t, guest_x2apic_code);
@@ -702,6 +703,12 @@ static void test_x2apic(void)
 	vm_set_msr_filter(t.vm, &msr_filter_none);
 	vcpu_expect_msr_handler(t.vcpu, 0, 0x7ff, false, 0, MSR_BY_GP,
 				"below the x2APIC, filter removed");
+
+	/* An APIC that is no x2APIC any more has no MSRs. */
+	base = vcpu_get_msr(t.vcpu, MSR_IA32_APICBASE);
+	vcpu_set_msr(t.vcpu, MSR_IA32_APICBASE, base & ~APIC_BASE_EXTD);
+	vcpu_expect_msr_handler(t.vcpu, 0, MSR_X2APIC_TASKPRI, false, 0,
+				MSR_BY_GP, "x2APIC left");
 	printf("x2APIC denied, dealt with by %s (ID), %s (TASKPRI): ok\n",
 	       msr_handler_names[before[1].handler],
 	       msr_handler_names[before[2].handler]);
