@@ -489,7 +489,7 @@ def plan_bench(folder, machine, states):
 
 def tests_of_flavour(tree, plan, cpus, programs):
     """What "make run" has for one CPU or, on several, for two; and after these the
-    programs, each (name, seconds)."""
+    programs of guest/ by their names."""
     for test in tests_of_table(tree, plan):
         if test.source == "rig" or test.parameters != "-" or \
                 (test.cpus == 1) != (cpus == 1):
