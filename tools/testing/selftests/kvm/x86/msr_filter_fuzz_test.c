@@ -666,7 +666,7 @@ static struct fuzz_progress {
 } *progress;
 
 /* Whether a failure is to end the program, by what is to be said of it */
-static __attribute__((format(printf, 1, 2)))
+static __printf(1, 2)
 bool is_new_failure(const char *fmt, ...)
 {
 	char failure[FAILURE_LENGTH];
