@@ -680,7 +680,7 @@ bool is_new_failure(const char *fmt, ...)
 		if (!strcmp(progress->failures[i], failure))
 			return false;
 	}
-	strcpy(progress->failure, failure);
+	memcpy(progress->failure, failure, sizeof(failure));
 	return true;
 }
 
@@ -2249,7 +2249,7 @@ static void report_failure(u64 seed, u32 nr_steps)
 	unsigned int step = progress->step;
 
 	random_program(&program, seed, nr_steps);
-	strcpy(the_failure, progress->failure);
+	memcpy(the_failure, progress->failure, sizeof(the_failure));
 	printf("program %lu fails at step %u of %u, %s: %s\n",
 	       (unsigned long)seed, step, program.nr_steps,
 	       op_names[program.steps[step].op],
@@ -2258,8 +2258,8 @@ static void report_failure(u64 seed, u32 nr_steps)
 	if (shrinks)
 		report_shrunk(&program, seed);
 	if (the_failure[0] && progress->nr_failures < MAX_FAILURES)
-		strcpy(progress->failures[progress->nr_failures++],
-		       the_failure);
+		memcpy(progress->failures[progress->nr_failures++], the_failure,
+		       sizeof(the_failure));
 }
 
 #ifdef FUZZ_PROGRAM
