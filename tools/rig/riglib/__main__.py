@@ -151,8 +151,7 @@ def flavour_lines(found):
 def judge_flavour(found, out):
     lines = flavour_lines(found)
     table = text.of_flavour(found, lines)
-    write(out, "table.txt", table)
-    print(table)
+    show(out, table)
     return finish(out, lines)
 
 
@@ -187,13 +186,17 @@ def judge_coverage(found, out):
     lines = judge.judge_coverage(found, measured)
     measured.write(Path(out) / "coverage.json")
     table = covered.table(found, measured, lines)
-    write(out, "table.txt", table)
-    print(table)
+    show(out, table)
     return finish(out, lines)
 
 
 def write(out, name, content):
     (Path(out) / name).write_text(content)
+
+
+def show(out, table):
+    write(out, "table.txt", table)
+    print(table)
 
 
 def finish(out, lines):
@@ -212,19 +215,11 @@ def judge_again(out, own=""):
     for variant in plan_.variants if plan_.what not in ("faults", "fuzz") else ():
         write(out, f"{variant}.tap", tap.kselftest(found, variant))
     print()
-    if plan_.what == "tests":
-        return judge_tests(found, out)
-    if plan_.what == "suite":
-        return judge_suite(found, out)
-    if plan_.what == "bench":
-        return judge_bench(found, out)
-    if plan_.what == "fuzz":
-        return judge_fuzz(found, out)
-    if plan_.what == "debug":
-        return judge_flavour(found, out)
-    if plan_.what == "coverage":
-        return judge_coverage(found, out)
-    wanted = faults.chosen(plan_.folder, own == "own", faults.pattern())
+    return JUDGES[plan_.what](found, out, *filter(None, [own]))
+
+
+def judge_faults(found, out, own=""):
+    wanted = faults.chosen(found.plan.folder, own == "own", faults.pattern())
     lines = judge.judge_faults(found, wanted, faults.read_left_out(Path(out)))
     write(out, "matrix.txt", text.matrix(found, wanted))
     print(text.matrix(found, wanted))
@@ -270,8 +265,7 @@ def judge_fuzz(found, out):
     for name, program in fuzz.programs(found).items():
         write(out, name, "\n".join(program) + "\n")
         print(f"  PROGRAM {out}/{name}")
-    write(out, "table.txt", fuzz.say(lines))
-    print(fuzz.say(lines))
+    show(out, fuzz.say(lines))
     return finish(out, lines)
 
 
@@ -280,8 +274,7 @@ def judge_bench(found, out):
     write(out, "bench.csv", curves.as_csv(found))
     curves.draw(found, Path(out))
     table = curves.table(found) + curves.plain(found)
-    write(out, "table.txt", table)
-    print(table)
+    show(out, table)
     return finish(out, lines)
 
 
@@ -325,11 +318,16 @@ def check_releases(folder):
     return say(list(releases.check(folder)))
 
 
+JUDGES = {
+    "tests": judge_tests, "suite": judge_suite, "faults": judge_faults,
+    "bench": judge_bench, "fuzz": judge_fuzz, "debug": judge_flavour,
+    "coverage": judge_coverage,
+}
 COMMANDS = {
     "vmx": vmx, "begin": begin, "tests": run_tests, "suite": run_suite,
     "bench": run_bench, "build-bench": build_bench, "fuzz": run_fuzz,
-    "coverage": run_coverage,
-    "faults": run_faults, "judge": judge_again, "flavour": run_flavour, "debug": debug, "build-faults": build_faults,
+    "coverage": run_coverage, "flavour": run_flavour, "debug": debug,
+    "faults": run_faults, "judge": judge_again, "build-faults": build_faults,
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
     "count": stages.count_files, "readme": update_readme,
     "lint": lint, "record": record.record, "releases": releases.record,

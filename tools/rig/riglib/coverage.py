@@ -78,16 +78,8 @@ class Source:
 
     def __init__(self, folder):
         self.tree = Tree(folder)
-        self.src = self.tree.src.resolve()
+        self.src, self.git = self.tree.src.resolve(), self.tree.git
         self.texts = {}
-
-    def git(self, *args):
-        done = subprocess.run(
-            ["git", "-c", "safe.directory=*", "-C", self.src, *args],
-            capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Wrong(f"git {args[0]}: {done.stderr.strip()}")
-        return done.stdout
 
     def lines(self, file):
         if file not in self.texts:

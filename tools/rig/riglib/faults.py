@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from . import children, plan as plans, tables
@@ -91,16 +90,13 @@ class Keeper:
 
     def __init__(self, folder, make):
         self.folder, self.make = Path(folder), make
-        self.src = self.folder / "src"
+        self.tree = plans.Tree(folder)
+        self.src = self.tree.src
         config = (self.folder / "obj/.config").read_bytes()
         self.config = hashlib.sha256(config).hexdigest()
 
     def git(self, *args):
-        done = subprocess.run(["git", "-c", "safe.directory=*", "-C", self.src, *args],
-                              capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Wrong(f"git {args[0]}: {done.stderr.strip()}")
-        return done.stdout
+        return self.tree.git(*args)
 
     def kvm_of(self, commit):
         """What tells one state of KVM from another."""

@@ -155,6 +155,13 @@ class Tree:
         parent = self.folder.parent
         self.kernel = (parent.parent if parent.name == "debug" else self.folder).name
 
+    def git(self, *args):
+        done = subprocess.run(["git", "-c", "safe.directory=*", "-C", self.src, *args],
+                              capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Wrong(f"git {args[0]}: {done.stderr.strip()}")
+        return done.stdout
+
     def has(self, path):
         return subprocess.run(
             ["git", "-c", "safe.directory=*", "-C", self.src, "cat-file", "-e",
