@@ -584,9 +584,8 @@ static void msr_filter_random(struct kunit *test)
 }
 
 /*
- * No filter is for x2APIC MSRs.  Least of all is it a reason to pass them through
- * to L1 because L1 virtualizes them for L2, which is active: the controls at hand
- * are vmcs02's then, and the MSR bitmap is vmcs01's.
+ * No filter is for x2APIC MSRs, so a new one is no reason to touch them, least of
+ * all by vmcs02's controls, which are at hand while L2 is active.
  */
 static void msr_filter_x2apic(struct kunit *test)
 {

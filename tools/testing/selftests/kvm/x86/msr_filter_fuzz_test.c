@@ -76,10 +76,15 @@ enum fuzz_op {
 	 */
 	FUZZ_RACE_FILTER,
 	FUZZ_RACE_VCPU,
-	/* Set the CPUID once more: KVM looks at what it passes through again. */
+	/*
+	 * Set the CPUID once more: KVM looks at what it passes through again.
+	 * .arg is whether the vCPU loses SPEC_CTRL, or gets it back.
+	 */
 	FUZZ_CPUID,
 	/* Make use of SPEC_CTRL: .arg is whether it is the guest that does. */
 	FUZZ_SPEC_CTRL,
+	/* The guest uses SVM's LBRs from here on, or no longer: .arg. */
+	FUZZ_LBR,
 	/* From here on, run on CPU .arg. */
 	FUZZ_CPU,
 	/* Save and restore all vCPUs, where they are or in a copy of the VM. */
@@ -95,8 +100,9 @@ enum fuzz_op {
 	NR_FUZZ_OPS
 };
 
-/* For FUZZ_VM and FUZZ_ADD_VCPU */
+/* For FUZZ_VM and FUZZ_ADD_VCPU, also by CPUID, of those that have it */
 #define FUZZ_X2APIC		BIT(0)
+#define FUZZ_NO_SPEC_CTRL	BIT(5)
 /* For FUZZ_VM: it has an L2, and an enlightened VMCS or MSRPM. */
 #define FUZZ_NESTED		BIT(1)
 #define FUZZ_ENLIGHTENED	BIT(2)
@@ -105,12 +111,14 @@ enum fuzz_op {
 
 /*
  * For FUZZ_ENTER: the second L2; L1 has no bitmap; L1 does not say that nothing
- * of its bitmap has changed even if so; L1 has the TSC stored when L2 exits.
+ * of its bitmap has changed even if so; L1 has the TSC stored when L2 exits; L1
+ * virtualizes L2's x2APIC.
  */
 #define FUZZ_L2_OTHER		BIT(0)
 #define FUZZ_L2_NO_BITMAP	BIT(1)
 #define FUZZ_L2_DIRTY		BIT(2)
 #define FUZZ_L2_STORES		BIT(3)
+#define FUZZ_L2_X2APIC		BIT(4)
 
 /* For FUZZ_L1_BITMAP: besides FILTER_R and FILTER_W */
 #define FUZZ_L1_LETS_GO		BIT(2)
@@ -180,6 +188,7 @@ static const char * const op_names[] = {
 	[FUZZ_RACE_VCPU] = "FUZZ_RACE_VCPU",
 	[FUZZ_CPUID] = "FUZZ_CPUID",
 	[FUZZ_SPEC_CTRL] = "FUZZ_SPEC_CTRL",
+	[FUZZ_LBR] = "FUZZ_LBR",
 	[FUZZ_CPU] = "FUZZ_CPU",
 	[FUZZ_RESTORE] = "FUZZ_RESTORE",
 	[FUZZ_COPY] = "FUZZ_COPY",
@@ -208,6 +217,7 @@ static const unsigned int op_weights[NR_FUZZ_OPS] = {
 	[FUZZ_RACE_VCPU] = 2,
 	[FUZZ_CPUID] = 3,
 	[FUZZ_SPEC_CTRL] = 5,
+	[FUZZ_LBR] = 3,
 	[FUZZ_CPU] = 2,
 	[FUZZ_RESTORE] = 2,
 	[FUZZ_COPY] = 2,
@@ -234,6 +244,8 @@ enum msr_kind {
 	/* A time to write, and not the time that it takes */
 	TSC,
 	DEADLINE,
+	/* SVM: passed through while the guest uses LBRs */
+	LBR,
 	/* Not filtered */
 	X2APIC,
 	/* KVM does not know it. */
@@ -281,6 +293,12 @@ static const struct fuzz_msr {
 	{ MSR_IA32_APICBASE, PLAIN, KVM, KVM, KVM, KVM },
 	{ MSR_IA32_MISC_ENABLE, PLAIN, KVM, KVM, KVM, ANY },
 	{ MSR_K7_HWCR, PLAIN, KVM, KVM, KVM, KVM },
+#define LAST(_name)	\
+	{ MSR_IA32_LAST##_name, LBR, KVM | GP, KVM | GP, KVM | GP, KVM | GP }
+	LAST(BRANCHFROMIP),
+	LAST(BRANCHTOIP),
+	LAST(INTFROMIP),
+	LAST(INTTOIP),
 	{ 0x802, X2APIC, ANY, ANY, ANY, ANY },
 	{ 0x808, X2APIC, ANY, ANY, ANY, ANY },
 	{ 0x8ff, X2APIC, ANY, ANY, ANY, ANY },
@@ -333,6 +351,9 @@ static struct fuzz_guest {
 	u64 l2;
 	u64 no_bitmap;
 	u64 bitmap_is_clean;
+	/* L2 has an x2APIC; 0: L1 can't virtualize any. */
+	u64 l2_x2apic;
+	u64 l2_apic_gpa;
 	/* How long it takes the CPU at most */
 	u64 limit;
 	/* Wait, having said so, until told to go on. */
@@ -347,6 +368,9 @@ static struct fuzz_guest {
 	u64 cur;
 	struct fuzz_access accesses[MAX_ACCESSES];
 } __aligned(64) guests[NR_VCPUS];
+
+/* L2's, if it is virtualized */
+static u8 l2_apic[4096] __aligned(4096);
 
 static inline u64 guest_now(void)
 {
@@ -443,12 +467,19 @@ static void guest_vmx_l2_code(void)
 static void guest_vmx_run_l2(struct fuzz_guest *g, u64 l2_rsp, bool *launched)
 {
 	u64 controls = vmreadz(CPU_BASED_VM_EXEC_CONTROL);
-	bool has_bitmap = controls & CPU_BASED_USE_MSR_BITMAPS;
 	u64 reason;
 
-	if (has_bitmap == !!READ_ONCE(g->no_bitmap))
-		vmwrite(CPU_BASED_VM_EXEC_CONTROL,
-			controls ^ CPU_BASED_USE_MSR_BITMAPS);
+	controls |= CPU_BASED_USE_MSR_BITMAPS;
+	if (READ_ONCE(g->no_bitmap))
+		controls &= ~CPU_BASED_USE_MSR_BITMAPS;
+	if (g->l2_apic_gpa) {
+		controls |= CPU_BASED_TPR_SHADOW;
+		vmwrite(VIRTUAL_APIC_PAGE_ADDR, g->l2_apic_gpa);
+		vmwrite(SECONDARY_VM_EXEC_CONTROL,
+			READ_ONCE(g->l2_x2apic) ?
+			SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE : 0);
+	}
+	vmwrite(CPU_BASED_VM_EXEC_CONTROL, controls);
 	if (g->stored_gpa) {
 		vmwrite(VM_EXIT_MSR_STORE_ADDR, g->stored_gpa);
 		vmwrite(VM_EXIT_MSR_STORE_COUNT, READ_ONCE(g->nr_stored));
@@ -599,8 +630,13 @@ struct fuzz_vcpu {
 	struct fuzz_guest *g;
 	bool x2apic;
 	bool cstate;
-	/* SPEC_CTRL has been used. */
+	/* SPEC_CTRL has been used; the CPUID does not have it. */
 	bool spec_ctrl;
+	bool no_spec_ctrl;
+	/* SVM: LBRs are in use. */
+	bool lbr;
+	/* Was being created when the last filter was set */
+	bool raced;
 	bool in_l2;
 	/* Of vCPU 0: whose bitmap it is, and whether L1 has one */
 	unsigned int l2;
@@ -641,6 +677,8 @@ static bool is_svm;
 static bool has_nested;
 static bool has_enlightened;
 static bool has_spec_ctrl;
+static bool has_lbr;
+static bool has_l2_x2apic;
 static bool has_deadline;
 static bool has_filtered_lists;
 static unsigned int nr_cpus;
@@ -871,11 +909,16 @@ static void random_step(struct fuzz_step *step, const struct fuzz_step *last)
 		step->arg = reasons[random_below(ARRAY_SIZE(reasons))];
 		break;
 	case FUZZ_ADD_VCPU:
-		step->arg = random_below(2) * FUZZ_X2APIC;
+		step->arg = random_below(2) * FUZZ_X2APIC |
+			    random_percent(30) * FUZZ_NO_SPEC_CTRL;
 		break;
 	case FUZZ_SPEC_CTRL:
+	case FUZZ_CPUID:
 	case FUZZ_CPU:
 		step->arg = random_below(2);
+		break;
+	case FUZZ_LBR:
+		step->arg = random_percent(70);
 		break;
 	case FUZZ_COPY:
 		step->arg = random_below(FUZZ_FILTER_LAST + 1);
@@ -884,6 +927,7 @@ static void random_step(struct fuzz_step *step, const struct fuzz_step *last)
 		step->arg = random_below(2) * FUZZ_L2_OTHER +
 			    random_percent(15) * FUZZ_L2_NO_BITMAP +
 			    random_percent(20) * FUZZ_L2_STORES +
+			    random_percent(30) * FUZZ_L2_X2APIC +
 			    random_below(2) * FUZZ_L2_DIRTY;
 		break;
 	case FUZZ_L1_BITMAP:
@@ -914,6 +958,7 @@ static void random_program(struct fuzz_program *program, u64 seed, u32 nr_steps)
 		    random_percent(50) * FUZZ_NESTED |
 		    random_percent(40) * FUZZ_ENLIGHTENED |
 		    random_percent(30) * FUZZ_CSTATE |
+		    random_percent(20) * FUZZ_NO_SPEC_CTRL |
 		    random_percent(85) * FUZZ_FILTER_EXITS;
 	for (i = 1; i < nr_steps; i++) {
 		random_step(++step, last);
@@ -958,6 +1003,7 @@ static void set_bits(u8 *bitmap, const struct fuzz_range *range)
 #define BAD_EINVAL	BIT(0)
 #define BAD_EFAULT	BIT(1)
 #define MAYBE_EINVAL	BIT(2)
+#define MAYBE_EFAULT	BIT(3)
 
 static u32 make_filter(struct fuzz_filter *f, const struct fuzz_step *step)
 {
@@ -991,8 +1037,8 @@ static u32 make_filter(struct fuzz_filter *f, const struct fuzz_step *step)
 		if (!range->flags || range->flags & ~FILTER_RW ||
 		    range->nmsrs > MAX_NMSRS)
 			bad |= BAD_EINVAL;
-		else if (range->bits == FUZZ_NULL)
-			bad |= BAD_EFAULT;
+		if (range->bits == FUZZ_NULL)
+			bad |= bad & BAD_EINVAL ? MAYBE_EFAULT : BAD_EFAULT;
 		if (range->base + range->nmsrs - 1 < range->base)
 			bad |= MAYBE_EINVAL;
 	}
@@ -1005,13 +1051,14 @@ static u32 make_filter(struct fuzz_filter *f, const struct fuzz_step *step)
 static void install_filter(u32 bad)
 {
 	struct fuzz_filter *f = vm.next_filter;
+	unsigned int i;
 	int ret;
 
 	ret = __vm_ioctl(vm.vm, KVM_X86_SET_MSR_FILTER, &f->filter);
 	if (ret) {
 		if (errno == EINVAL && bad & (BAD_EINVAL | MAYBE_EINVAL))
 			return;
-		if (errno == EFAULT && bad & BAD_EFAULT)
+		if (errno == EFAULT && bad & (BAD_EFAULT | MAYBE_EFAULT))
 			return;
 		TEST_ASSERT(!is_new_failure("a good filter is refused"),
 			    "The filter is refused: %s", strerror(errno));
@@ -1025,6 +1072,8 @@ static void install_filter(u32 bad)
 	vm.next_filter = vm.filter;
 	vm.filter = f;
 	vm.has_filter = true;
+	for (i = 0; i < NR_VCPUS; i++)
+		vm.vcpus[i].raced = false;
 }
 
 static void set_filter(const struct fuzz_step *step)
@@ -1105,6 +1154,14 @@ static u32 allowed_handlers(const struct fuzz_vcpu *v,
 {
 	if (msr->kind == SPEC_CTRL && !v->spec_ctrl)
 		return KVM | GP;
+	/* KVM need not take it back. */
+	if (msr->kind == SPEC_CTRL && v->no_spec_ctrl)
+		return ANY;
+	if (msr->kind == LBR && v->lbr)
+		return write ? ANY : CPU;
+	/* An L1 without an x2APIC has none of its MSRs. */
+	if (msr->kind == X2APIC && !is_svm && !v->in_l2 && !v->x2apic)
+		return GP;
 	if (msr->kind == CSTATE && !is_svm && v->cstate && !write)
 		return v->in_l2 ? ANY : CPU;
 	if (is_svm)
@@ -1291,9 +1348,10 @@ static void check_access(const struct fuzz_vcpu *v, const struct fuzz_msr *msr,
 		expected |= CPU | KVM;
 
 	if (!(expected & BIT(handler)))
-		TEST_ASSERT(!is_new_failure("L%u %s 0x%x: %s", level, what,
+		TEST_ASSERT(!is_new_failure("L%u %s 0x%x: %s%s", level, what,
 					    msr->index,
-					    msr_handler_names[handler]),
+					    msr_handler_names[handler],
+					    v->raced ? ", new vCPU" : ""),
 			    "vCPU %u, L%u: the %s of MSR 0x%x is dealt with by %s, expected %s (time %lu, of %lu; %lu tries)",
 			    (unsigned int)(v - vm.vcpus), level, what,
 			    msr->index, msr_handler_names[handler],
@@ -1435,17 +1493,15 @@ static bool is_enlightened(void)
 /* What userspace tells KVM of a vCPU before that runs for the first time */
 static void init_vcpu(struct fuzz_vcpu *v)
 {
-	if (v == vm.vcpus && is_enlightened()) {
+	if (v == vm.vcpus && is_enlightened())
 		vcpu_set_hv_cpuid(v->vcpu);
-		if (!is_svm)
-			vcpu_enable_evmcs(v->vcpu);
-	} else {
-		if (has_deadline)
-			vcpu_set_cpuid_feature(v->vcpu,
-					       X86_FEATURE_TSC_DEADLINE_TIMER);
-		if (has_spec_ctrl)
-			vcpu_set_cpuid_feature(v->vcpu, X86_FEATURE_SPEC_CTRL);
-	}
+	if (has_deadline)
+		vcpu_set_cpuid_feature(v->vcpu, X86_FEATURE_TSC_DEADLINE_TIMER);
+	if (has_spec_ctrl)
+		vcpu_set_or_clear_cpuid_feature(v->vcpu, X86_FEATURE_SPEC_CTRL,
+						!v->no_spec_ctrl);
+	if (v == vm.vcpus && is_enlightened() && !is_svm)
+		vcpu_enable_evmcs(v->vcpu);
 	v->cstate = vm.cstate;
 }
 
@@ -1457,7 +1513,34 @@ static void enable_x2apic(struct kvm_vcpu *vcpu)
 	vcpu_set_msr(vcpu, MSR_IA32_APICBASE, base | APIC_BASE_EXTD);
 }
 
-static struct fuzz_vcpu *new_vcpu(void *code, bool x2apic)
+/*
+ * With the CPUID that it has, or without SPEC_CTRL, if that it has, and the other
+ * way round: newer kernels refuse that once the vCPU has run.
+ */
+static void set_cpuid(struct fuzz_vcpu *v, bool toggle)
+{
+	struct kvm_cpuid_entry2 *entry;
+
+	/* What KVM has changed of it since, it wants to get back. */
+	vcpu_ioctl(v->vcpu, KVM_GET_CPUID2, v->vcpu->cpuid);
+	if (!toggle || !has_spec_ctrl) {
+		vcpu_set_cpuid(v->vcpu);
+		return;
+	}
+
+	entry = vcpu_get_cpuid_entry(v->vcpu, X86_FEATURE_SPEC_CTRL.function);
+	entry->edx ^= BIT(X86_FEATURE_SPEC_CTRL.bit);
+	if (__vcpu_set_cpuid(v->vcpu)) {
+		TEST_ASSERT(errno == EINVAL, "KVM_SET_CPUID2: %s",
+			    strerror(errno));
+		entry->edx ^= BIT(X86_FEATURE_SPEC_CTRL.bit);
+		return;
+	}
+	v->no_spec_ctrl = !v->no_spec_ctrl;
+}
+
+/* @arg is FUZZ_X2APIC and FUZZ_NO_SPEC_CTRL. */
+static struct fuzz_vcpu *new_vcpu(void *code, u32 arg)
 {
 	unsigned int nr = vm.nr_vcpus++;
 	struct fuzz_vcpu *v = &vm.vcpus[nr];
@@ -1468,23 +1551,24 @@ static struct fuzz_vcpu *new_vcpu(void *code, bool x2apic)
 	creation_time = rdtsc() - creation_time;
 	v->g = addr_gva2hva(vm.vm, (gva_t)&guests[nr]);
 	memset(v->g, 0, sizeof(*v->g));
-	v->x2apic = x2apic;
-	v->g->x2apic = x2apic;
+	v->x2apic = arg & FUZZ_X2APIC;
+	v->no_spec_ctrl = arg & FUZZ_NO_SPEC_CTRL;
+	v->g->x2apic = v->x2apic;
 	vcpu_args_set(v->vcpu, 1, &guests[nr]);
 	init_vcpu(v);
-	if (x2apic)
+	if (v->x2apic)
 		enable_x2apic(v->vcpu);
 	return v;
 }
 
-static void new_nested_vcpu(bool x2apic)
+static void new_nested_vcpu(u32 arg)
 {
 	gva_t vmx[NR_L2S], hv, svm;
 	struct fuzz_vcpu *v;
 	unsigned int i;
 
 	if (is_svm) {
-		v = new_vcpu(guest_svm_code, x2apic);
+		v = new_vcpu(guest_svm_code, arg);
 		if (!vm.has_msrpm)
 			vm_userspace_mem_region_add(vm.vm,
 						    VM_MEM_SRC_ANONYMOUS,
@@ -1502,7 +1586,7 @@ static void new_nested_vcpu(bool x2apic)
 
 	vm.nr_l2s = is_enlightened() ? 1 : NR_L2S;
 	v = new_vcpu(is_enlightened() ? (void *)guest_evmcs_code :
-					(void *)guest_vmx_code, x2apic);
+					(void *)guest_vmx_code, arg);
 	for (i = 0; i < vm.nr_l2s; i++)
 		vm.bitmaps[i] = vcpu_alloc_vmx(vm.vm, &vmx[i])->msr_hva;
 	if (is_enlightened()) {
@@ -1513,6 +1597,8 @@ static void new_nested_vcpu(bool x2apic)
 		v->g->stored.index = MSR_IA32_TSC;
 		v->g->stored_gpa = addr_gva2gpa(vm.vm,
 						(gva_t)&guests[0].stored);
+		if (has_l2_x2apic)
+			v->g->l2_apic_gpa = addr_gva2gpa(vm.vm, (gva_t)l2_apic);
 	}
 }
 
@@ -1578,9 +1664,9 @@ static void new_vm(u32 arg)
 		disable_exits();
 
 	if (arg & FUZZ_NESTED)
-		new_nested_vcpu(arg & FUZZ_X2APIC);
+		new_nested_vcpu(arg);
 	else
-		new_vcpu(guest_code, arg & FUZZ_X2APIC);
+		new_vcpu(guest_code, arg);
 	start_vcpu(&vm.vcpus[0]);
 }
 
@@ -1616,6 +1702,27 @@ static void use_spec_ctrl(struct fuzz_vcpu *v, bool by_guest)
 	} else {
 		check_access(v, msr, a);
 	}
+}
+
+/* DEBUGCTL is KVM's, whether LBRs are in use or not. */
+static void use_lbr(struct fuzz_vcpu *v, bool use)
+{
+	static const struct fuzz_msr msr = {
+		MSR_IA32_DEBUGCTLMSR, PLAIN, KVM, KVM, KVM, KVM
+	};
+	const struct fuzz_access *a = &v->g->accesses[0];
+
+	if (!has_lbr)
+		return;
+
+	v->g->nr = 0;
+	v->g->cur = 0;
+	v->g->limit = time_limit;
+	add_access(v, &msr, true, use ? DEBUGCTLMSR_LBR : 0);
+	run_vcpu(v, ORDER_ACCESS);
+	check_access(v, &msr, a);
+	if (is_effective(a))
+		v->lbr = use;
 }
 
 /* While VMX is on, these can't be set, not even to what they are. */
@@ -1666,6 +1773,11 @@ static void restore_vm(bool copy, enum fuzz_copy when)
 		vcpu_load_state(vm.vcpus[i].vcpu, states[i]);
 		vcpu_ioctl(vm.vcpus[i].vcpu, KVM_SET_LAPIC, &apics[i]);
 		kvm_x86_state_cleanup(states[i]);
+		/* Not all kernels have it saved. */
+		if (has_lbr && copy)
+			vm.vcpus[i].lbr =
+				vcpu_get_msr(vm.vcpus[i].vcpu,
+					     MSR_IA32_DEBUGCTLMSR);
 		/* It is in use from its first value on that is not 0. */
 		if (has_spec_ctrl && copy)
 			vm.vcpus[i].spec_ctrl =
@@ -1682,6 +1794,7 @@ static void enter_l2(struct fuzz_vcpu *v, u32 arg)
 	v->no_bitmap = arg & FUZZ_L2_NO_BITMAP;
 	v->g->l2 = v->l2;
 	v->g->no_bitmap = v->no_bitmap;
+	v->g->l2_x2apic = arg & FUZZ_L2_X2APIC;
 	v->stores = arg & FUZZ_L2_STORES && has_filtered_lists &&
 		    v->g->stored_gpa;
 	v->g->nr_stored = v->stores;
@@ -1799,7 +1912,7 @@ static void race_vcpu(const struct fuzz_step *step)
 		return;
 	if (nr_cpus < 2) {
 		set_filter(step);
-		start_vcpu(new_vcpu(guest_code, false));
+		start_vcpu(new_vcpu(guest_code, 0));
 		return;
 	}
 
@@ -1813,8 +1926,9 @@ static void race_vcpu(const struct fuzz_step *step)
 		;
 	delay = creation_time * step->arg / FUZZ_RACE_STEPS;
 	__atomic_store_n(&race_begins, rdtsc() + delay, __ATOMIC_RELEASE);
-	v = new_vcpu(guest_code, false);
+	v = new_vcpu(guest_code, 0);
 	pthread_join(thread, NULL);
+	v->raced = true;
 	start_vcpu(v);
 }
 
@@ -1840,8 +1954,7 @@ static void do_step(const struct fuzz_step *step)
 		break;
 	case FUZZ_ADD_VCPU:
 		if (vm.nr_vcpus < NR_VCPUS)
-			start_vcpu(new_vcpu(guest_code,
-					    step->arg & FUZZ_X2APIC));
+			start_vcpu(new_vcpu(guest_code, step->arg));
 		break;
 	case FUZZ_RACE_FILTER:
 		race_filter(v, step);
@@ -1850,15 +1963,15 @@ static void do_step(const struct fuzz_step *step)
 		race_vcpu(step);
 		break;
 	case FUZZ_CPUID:
-		if (v != first || !(vm.arg & FUZZ_NESTED)) {
-			/* What KVM has changed of it since, it wants to get back. */
-			vcpu_ioctl(v->vcpu, KVM_GET_CPUID2, v->vcpu->cpuid);
-			vcpu_set_cpuid(v->vcpu);
-		}
+		if (v != first || !(vm.arg & FUZZ_NESTED))
+			set_cpuid(v, step->arg);
 		break;
 	case FUZZ_SPEC_CTRL:
-		if (v != first || !is_enlightened())
-			use_spec_ctrl(v, step->arg);
+		use_spec_ctrl(v, step->arg);
+		break;
+	case FUZZ_LBR:
+		if (v != first || !(vm.arg & FUZZ_NESTED))
+			use_lbr(v, step->arg);
 		break;
 	case FUZZ_CPU:
 		go_to_cpu(step->arg);
@@ -1917,6 +2030,9 @@ static struct fuzz_times {
 	u64 exit;
 	/* Reads of it end in no #GP. */
 	u64 has_spec_ctrl;
+	/* DEBUGCTL.LBR stays set. */
+	u64 has_lbr;
+	u64 is_svm;
 } guest_times;
 
 static void guest_time_code(void)
@@ -1927,6 +2043,10 @@ static void guest_time_code(void)
 
 	asm volatile("rdmsr" : "+a"(eax), "+d"(edx) : "c"(MSR_IA32_SPEC_CTRL));
 	guest_times.has_spec_ctrl = eax != -1u || edx != -1u;
+	if (guest_times.is_svm) {
+		wrmsr(MSR_IA32_DEBUGCTLMSR, DEBUGCTLMSR_LBR);
+		guest_times.has_lbr = rdmsr(MSR_IA32_DEBUGCTLMSR);
+	}
 
 	guest_times.nothing = -1ull;
 	guest_times.exit = -1ull;
@@ -1960,14 +2080,17 @@ static void look_at_host(void)
 			   kvm_has_cap(KVM_CAP_HYPERV_ENLIGHTENED_VMCS)) &&
 			  kvm_hv_cpu_has(HV_X64_NESTED_MSR_BITMAP);
 	has_deadline = kvm_has_cap(KVM_CAP_TSC_DEADLINE_TIMER);
+	has_l2_x2apic = has_nested && !is_svm &&
+			nested_l1_may_have(SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE);
 
 	probe = vm_create(1);
 	vm_init_msr_test(probe);
 	vcpu = vm_vcpu_add(probe, 0, guest_time_code);
 	/* Newer kernels keep the CPUID of a vCPU that has run as it is. */
 	has_spec_ctrl = !is_svm && vcpu_enable_spec_ctrl(vcpu);
-	vcpu_run(vcpu);
 	times = addr_gva2hva(probe, (gva_t)&guest_times);
+	times->is_svm = is_svm;
+	vcpu_run(vcpu);
 	time_limit = (times->nothing + times->exit) / 3;
 	printf("time: %lu for nothing, %lu for a VM-Exit, %lu or more is one\n",
 	       (unsigned long)times->nothing, (unsigned long)times->exit,
@@ -1977,6 +2100,7 @@ static void look_at_host(void)
 		    "It can't be told here who deals with an access");
 	/* CPUID alone may not do it. */
 	has_spec_ctrl &= times->has_spec_ctrl;
+	has_lbr = times->has_lbr;
 	tsc_khz = __vcpu_ioctl(vcpu, KVM_GET_TSC_KHZ, NULL);
 	if (tsc_khz > 0)
 		tsc_limit = 2000ull * tsc_khz;
@@ -2168,7 +2292,7 @@ static void shrink_arguments(struct fuzz_program *program)
 		smaller = *program;
 		smaller.steps[i].vcpu = 0;
 		still_fails(program, &smaller);
-		for (bit = 0; bit < 5; bit++) {
+		for (bit = 0; bit < 6; bit++) {
 			smaller = *program;
 			if (smaller.steps[i].op == FUZZ_L1_BITMAP)
 				break;
@@ -2299,6 +2423,7 @@ static void usage(const char *name)
 int main(int argc, char *argv[])
 {
 	u64 seed = 1, nr = 40, done = 0, batch, max_failures = 1, nr_failed = 0;
+	u64 said = 0;
 	static struct fuzz_program program;
 	u32 nr_steps = 30;
 	bool print = false;
@@ -2360,8 +2485,10 @@ int main(int argc, char *argv[])
 
 	while (done < nr && nr_failed < max_failures) {
 		/* Whoever waits is to see that it is alive. */
-		if (done % 512 == 0)
+		if (!done || done - said >= PROGRAMS_PER_PROCESS) {
 			printf("at program %lu\n", (unsigned long)(seed + done));
+			said = done;
+		}
 		batch = nr - done < PROGRAMS_PER_PROCESS ? nr - done :
 							   PROGRAMS_PER_PROCESS;
 		if (!some_program_fails(seed + done, batch, nr_steps)) {

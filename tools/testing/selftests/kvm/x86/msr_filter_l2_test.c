@@ -244,6 +244,20 @@ static void test_l1_intercepts(const struct l2_msr *msr, bool write)
 	kvm_vm_free(n.vm);
 }
 
+/* No bitmap of L1's says that L2 may have it, so no filter matters. */
+static void expect_all_by_l1(struct nested_vm *n, const struct l2_msr *msr,
+			     bool write)
+{
+	enter(n, msr, write);
+	expect_handler(n, write, MSR_BY_L1, "no filter");
+	enter(n, msr, write);
+	set_filter(n, msr, msr_filter_flag(write));
+	expect_handler(n, write, MSR_BY_L1, "denied");
+	enter(n, msr, write);
+	set_filter(n, msr, 0);
+	expect_handler(n, write, MSR_BY_L1, "filter removed");
+}
+
 static void test_l1_has_no_bitmap(const struct l2_msr *msr, bool write)
 {
 	struct nested_vm n;
@@ -253,12 +267,7 @@ static void test_l1_has_no_bitmap(const struct l2_msr *msr, bool write)
 	expect_handler(&n, write, MSR_BY_CPU, "L1 has a bitmap");
 
 	n.orders->l1_has_no_bitmap = true;
-	enter(&n, msr, write);
-	set_filter(&n, msr, msr_filter_flag(write));
-	expect_handler(&n, write, MSR_BY_L1, "denied, L1 has no bitmap");
-	enter(&n, msr, write);
-	set_filter(&n, msr, 0);
-	expect_handler(&n, write, MSR_BY_L1, "allowed, L1 has no bitmap");
+	expect_all_by_l1(&n, msr, write);
 
 	/* A filter from when L1 had none must not be lost either. */
 	enter(&n, msr, write);
@@ -308,14 +317,7 @@ static void test_l1_bitmap_is_lost(const struct l2_msr *msr, bool write)
 		      (u64)n.vm->max_gfn << n.vm->page_shift);
 	nested_expect_stage(&n, SYNC_IN_L1);
 
-	enter(&n, msr, write);
-	expect_handler(&n, write, MSR_BY_L1, "no filter");
-	enter(&n, msr, write);
-	set_filter(&n, msr, msr_filter_flag(write));
-	expect_handler(&n, write, MSR_BY_L1, "denied");
-	enter(&n, msr, write);
-	set_filter(&n, msr, 0);
-	expect_handler(&n, write, MSR_BY_L1, "filter removed");
+	expect_all_by_l1(&n, msr, write);
 	kvm_vm_free(n.vm);
 }
 
@@ -763,25 +765,16 @@ static void run_scenarios(void)
 	run_scenario(test_l1_bitmap_is_lost, fs_base, "L1's bitmap is lost");
 }
 
-/* May L1 have these secondary controls, and a TPR shadow? */
-static bool l1_may_have(u64 controls)
-{
-	u64 allowed = kvm_get_feature_msr(MSR_IA32_VMX_PROCBASED_CTLS2) >> 32;
-
-	return (kvm_get_feature_msr(MSR_IA32_VMX_TRUE_PROCBASED_CTLS) >> 32 &
-		CPU_BASED_TPR_SHADOW) && (allowed & controls) == controls;
-}
-
 static void run_x2apic(void)
 {
-	if (!l1_may_have(SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE)) {
+	if (!nested_l1_may_have(SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE)) {
 		skip_by_name("x2APIC in L2: the CPU can't virtualize it");
 		return;
 	}
 	run_scenario(test_x2apic_mode, gs_base, "L2 has an x2APIC");
-	if (!l1_may_have(SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE |
-			 SECONDARY_EXEC_APIC_REGISTER_VIRT |
-			 SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY)) {
+	if (!nested_l1_may_have(SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE |
+				SECONDARY_EXEC_APIC_REGISTER_VIRT |
+				SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY)) {
 		skip_by_name("x2APIC's registers in L2: the CPU can't virtualize them");
 		return;
 	}

@@ -107,6 +107,9 @@ void guest_enter_l2(u64 l2_rsp, bool *launched);
 void nested_vm_create_vmx(struct nested_vm *n, void *l1_code,
 			  unsigned int nr_l2s, gva_t vmx[NR_L2S]);
 
+/* May L1 have these secondary controls, and a TPR shadow? */
+bool nested_l1_may_have(u64 controls);
+
 /* Whether L1 intercepts an access, by the bitmap for the L2 of its orders */
 void nested_l1_intercept(struct nested_vm *n, u32 index, bool write, bool on);
 

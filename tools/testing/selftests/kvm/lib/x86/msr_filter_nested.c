@@ -187,6 +187,14 @@ void nested_vm_create_vmx(struct nested_vm *n, void *l1_code,
 	vcpu_args_set(n->vcpu, 2, vmx[0], vmx[1]);
 }
 
+bool nested_l1_may_have(u64 controls)
+{
+	u64 allowed = kvm_get_feature_msr(MSR_IA32_VMX_PROCBASED_CTLS2) >> 32;
+
+	return (kvm_get_feature_msr(MSR_IA32_VMX_TRUE_PROCBASED_CTLS) >> 32 &
+		CPU_BASED_TPR_SHADOW) && (allowed & controls) == controls;
+}
+
 /* The bit of a read or write in an MSR bitmap, 4 times 1024 bytes large */
 void nested_l1_intercept(struct nested_vm *n, u32 index, bool write, bool on)
 {
