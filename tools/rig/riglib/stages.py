@@ -41,12 +41,17 @@ class Stage:
 
 def of_kernel(kernel, more, own_faults):
     """The stages of one kernel; more: all faults, and the whole suite; own_faults: at
-    least those in the lines of the series."""
+    least those in the lines of the series.  Where the table unreached knows nothing of
+    a kernel, there is no telling what the tests should cover."""
     if kernel == "ksrc":
         make, faults = ["make", f"KSRC={os.environ.get('KSRC', '')}"], True
+        covered = False
     else:
         make = ["make", f"BASE={kernel}", "KSRC="]
-        faults = tables.faults(tables.kernels()[kernel]["series"])
+        series = tables.kernels()[kernel]["series"]
+        faults = tables.faults(series)
+        covered = any(tables.holds_for(row["kernels"], kernel, series)
+                      for row in tables.read("unreached"))
     report = f"build/{kernel}/report"
     yield Stage(f"{kernel} check", [*make, "check"], f"build/{kernel}/check/check.tap")
     yield Stage(f"{kernel} run", [*make, "run", "AGAIN=1"],
@@ -63,6 +68,9 @@ def of_kernel(kernel, more, own_faults):
                 f"{report}/suite/judgement.tap")
     yield Stage(f"{kernel} debug-kernel", [*make, "debug-kernel"],
                 f"{report}/debug/judgement.tap")
+    if covered:
+        yield Stage(f"{kernel} coverage", [*make, "coverage"],
+                    f"{report}/coverage/judgement.tap")
     if SUITE_FAULT in {fault.name for fault in faults}:
         yield Stage(f"{kernel} kselftest with a fault",
                     [*make, "kselftest", f"FAULT={SUITE_FAULT}",
