@@ -16,7 +16,6 @@ import re
 from . import faults, judge, plan as plans, tables
 from .errors import Wrong
 
-PROGRAM = "msr_filter_fuzz_test"
 HOSTS = (("", 1), ("", 2), ("svm", 1))
 # What other hosts get of the programs, 1 in so many
 PART = 20
@@ -55,9 +54,9 @@ def add(plan, kind, cpus, name, variants, seed, programs, more):
     """One boot, of one test: what it is called says what to run to have it again."""
     machine = kind or plan.machine
     test = plans.Test(
-        name=f"fuzz:{name}", program=PROGRAM, source="series", cpus=cpus,
+        name=f"fuzz:{name}", program=plans.FUZZ, source="series", cpus=cpus,
         parameters="-", seconds=SHRINK_SECONDS + programs * SECONDS,
-        file=f"{plan.folder}/tests-series/{PROGRAM}", machine=machine,
+        file=f"{plan.folder}/tests-series/{plans.FUZZ}", machine=machine,
         arguments=f"-s {seed} -n {programs} {more}".rstrip())
     others, plan.tests = plan.tests, [test]
     plans.add_boot(plan, name, name, machine, cpus, variants)
