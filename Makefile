@@ -13,7 +13,8 @@ export KSRC KCONFIG KEXTRA TREE VMX V CACHE MIRROR PIN JOBS FAULTS FLAVOURS TEST
 
 RIG := tools/rig
 STEPS := $(RIG)/steps
-RIGLIB := exec env PYTHONPATH=$(RIG) python3 -B -m riglib
+# Debian's, which has the modules that the table packages names.
+RIGLIB := exec env PYTHONPATH=$(RIG) /usr/bin/python3 -B -m riglib
 BASES := $(shell awk '!/^\#/ && NF { print $$1 }' $(RIG)/tables/kernels)
 
 ifeq ($(KSRC),)
@@ -37,7 +38,7 @@ rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KS
 	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)" FLAVOURS="$(FLAVOURS)"
 
 .PHONY: help run kselftest faults bench fuzz debug-kernel coverage test test-all lint check \
-	tree apply patches mbox releases readme setup clean distclean
+	tree apply patches mbox releases readme report compare pictures setup clean distclean
 
 help:
 	@echo 'KVM on VMX: skip filter updates for MSRs that KVM intercepts already'
@@ -66,6 +67,11 @@ help:
 	@echo '  make releases  put what "make tree", "make check" and "make run" have found,'
 	@echo '                 on BASE or KSRC, into the table of all trees'
 	@echo '  make readme    put the results of all kernels, and that table, into README'
+	@echo '  make report    the last runs of all kernels as one page, and as JUnit XML:'
+	@echo '                 build/report/report.html, junit.xml'
+	@echo '  make compare A=... B=...  what changed between two runs, of two commits or two'
+	@echo '                 machines: two results.json, or folders that have such files'
+	@echo '  make pictures  of that report, for README, in a browser'
 	@echo '  make setup     install what all of this needs'
 	@echo '  make clean     remove what was built, not the sources'
 	@echo '  make distclean remove build/'
@@ -91,7 +97,7 @@ help:
 	@echo '  UNPATCHED=1    "make fuzz" has to find the bugs; with FAULTS= these faults'
 
 setup:
-	@$(RIG)/setup all bochs lint check kselftest bench debug
+	@$(RIG)/setup all bochs lint check kselftest bench debug report browser
 
 run tree:
 	@$(RIG)/setup all
@@ -115,7 +121,7 @@ coverage:
 	@$(rig) $@
 
 lint:
-	@$(RIG)/setup all lint
+	@$(RIG)/setup all lint report browser
 	@$(STEPS)/lint
 
 check:
@@ -125,11 +131,11 @@ check:
 	@$(STEPS)/locked $(STEPS)/check $(NAME)
 
 test:
-	@$(RIG)/setup all lint check
+	@$(RIG)/setup all lint report browser check
 	@$(RIGLIB) stages test $(TEST_KERNELS)
 
 test-all:
-	@$(RIG)/setup all lint check kselftest debug
+	@$(RIG)/setup all lint report browser check kselftest debug
 	@$(RIGLIB) stages test-all $(if $(NAMED),$(NAMED),$(BASES))
 
 apply:
@@ -148,6 +154,17 @@ releases:
 
 readme:
 	@$(RIGLIB) readme
+
+report:
+	@$(RIG)/setup report
+	@$(RIGLIB) report
+
+compare:
+	@$(RIGLIB) compare "$(A)" "$(B)"
+
+pictures: report
+	@$(RIG)/setup browser
+	@$(RIGLIB) pictures
 
 clean:
 	@$(STEPS)/locked sh -c 'for d in build/*/; do \

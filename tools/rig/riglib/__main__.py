@@ -31,6 +31,9 @@
 				whose tree it is)
 	check-releases FOLDER	what of that table does not hold any more
 	record OUT FOLDER	keep what the boots said, for tests/test_judge.py
+	report			a page, and JUnit XML, of the last runs of all kernels
+	pictures		of that page, for README
+	compare A B		what changed from one run, or folder of them, to another
 	lint			what is wrong with the tables
 
 DIR is build/BASE, OUT a folder of results in DIR/report.
@@ -43,10 +46,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from . import (bench, boot, children, coverage, faults, fuzz, judge, machines, pack,
-               plan, record, releases, results, stages, tables)
+from . import (bench, boot, browser, children, compare, coverage, faults, fuzz, judge,
+               machines, pack, plan, record, releases, report, results, stages, tables)
 from .errors import Wrong
-from .views import coverage as covered, curves, readme, tap, text
+from .views import coverage as covered, curves, junit, page, readme, tap, text
 
 
 def vmx(wanted, probe):
@@ -314,6 +317,32 @@ def update_readme():
     readme.update(flavour_lines)
 
 
+def make_report():
+    """Whatever becomes of this report, it is none of an earlier run."""
+    out = report.OUT
+    shutil.rmtree(out, ignore_errors=True)
+    runs = report.gather()
+    made = {"report.html": page.page(runs), "junit.xml": junit.page(runs)}
+    for name, content in made.items():
+        report.replace(out / name, content)
+        print(f"  REPORT  {out / name}")
+    for kernel, mine in runs.items():
+        print(f"  {kernel:<8}" + (", ".join(
+            f"{run.name}: {page.together([run]).sign} {page.together([run]).text}"
+            for run in mine) or "not run"))
+
+
+def make_pictures():
+    browser.pictures(report.OUT / "report.html")
+
+
+def compare_runs(a="", b=""):
+    if not a or not b:
+        raise Wrong("which two runs? make compare A=... B=..., two results.json, or "
+                    "folders with such files")
+    print("\n".join(compare.compare(a, b)))
+
+
 def check_releases(folder):
     return say(list(releases.check(folder)))
 
@@ -331,7 +360,8 @@ COMMANDS = {
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
     "count": stages.count_files, "readme": update_readme,
     "lint": lint, "record": record.record, "releases": releases.record,
-    "check-releases": check_releases,
+    "check-releases": check_releases, "report": make_report,
+    "pictures": make_pictures, "compare": compare_runs,
 }
 
 

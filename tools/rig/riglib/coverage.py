@@ -485,6 +485,20 @@ def explain(found, rows):
     return stale
 
 
+def load(out):
+    """What was measured in a folder of results."""
+    path = Path(out) / "coverage.json"
+    try:
+        data = json.loads(path.read_text())
+        functions = [Function(one["file"], one["name"], one["whole"],
+                              [Line(**line) for line in one["lines"]])
+                     for one in data["functions"]]
+        return Coverage(functions, data["problems"], data["stale"], data["lacking"],
+                        data["svm"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise Wrong(f"{path}: no counts are there: make coverage") from None
+
+
 def rows_for(plan):
     return [row for row in tables.read("unreached")
             if tables.holds_for(row["kernels"], plan.kernel, plan.series)]

@@ -18,6 +18,7 @@ from .errors import Wrong
 POINT = re.compile(r"curve,(?P<name>[a-z0-9-]+),(?P<x>\d+),(?P<rounds>\d+),"
                    r"(?P<min>-?\d+),(?P<q1>-?\d+),(?P<n>-?\d+),(?P<q3>-?\d+),"
                    r"(?P<max>-?\d+),(?P<at_median>\d+)")
+WORST_FIRST = ("crash", "fail", "missing", "skip", "pass")
 NOTE = re.compile(r"(skipped|XFAIL|XPASS): ")
 
 
@@ -59,6 +60,15 @@ class Results:
                  if record.boot != "again"]
         return found[0] if found else Record(
             self.plan.kernel, self.plan.machine, "", variant, test, True)
+
+    def worst(self, test, variant):
+        """A test's verdict on a variant that may be in more boots than one: the worse
+        one counts.  None where the variant is not to run it."""
+        if not self.plan.is_for(test, variant):
+            return None
+        return min((record.verdict for record in self.of(
+            variant=variant, name=test.name, test=True)),
+            key=WORST_FIRST.index, default="missing")
 
     def whole(self, boot):
         mine = [ending for ending in self.endings if ending.boot == boot]
@@ -223,17 +233,29 @@ def collect(plan, out):
     return Collector(plan, out).collect()
 
 
+def read(path):
+    """The results in a file, of whatever plan."""
+    try:
+        data = json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        raise Wrong(f"{path}: there are no results: run it first") from None
+    try:
+        return Results(plans.load(data["plan"]),
+                       [Ending(**ending) for ending in data["endings"]],
+                       [Record(**record) for record in data["records"]],
+                       data["facts"], data["problems"])
+    except (KeyError, TypeError, AttributeError):
+        raise Wrong(f"{path}: these are no results of the rig as it is now") from None
+
+
 def load(out):
     """The results in a folder, which have to be of the plan that is there."""
     path = Path(out) / "results.json"
+    found = read(path)
     try:
-        data = json.loads(path.read_text())
         wanted = json.loads((Path(out) / "plan.json").read_text())["id"]
     except (OSError, ValueError):
         raise Wrong(f"{path}: there are no results: run it first") from None
-    if data["plan"]["id"] != wanted:
+    if found.plan.id != wanted:
         raise Wrong(f"{path}: these are the results of an earlier run")
-    return Results(plans.load(data["plan"]),
-                   [Ending(**ending) for ending in data["endings"]],
-                   [Record(**record) for record in data["records"]],
-                   data["facts"], data["problems"])
+    return found

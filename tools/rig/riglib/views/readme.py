@@ -168,8 +168,8 @@ def tests_table(reports):
 
 def hole_seen(row, kernel, tests, *suites):
     """A cell of the table of holes, or None where there are no new results."""
-    series = tables.kernels()[kernel]["series"]
-    if not tables.holds_for(row["kernels"], kernel, series):
+    of_table = tables.kernels().get(kernel)	# not of a tree of the user's
+    if of_table and not tables.holds_for(row["kernels"], kernel, of_table["series"]):
         return "-"
     found = holes.verdicts(row, *(report.get(kernel) for report in (tests, *suites)))
     if not found:

@@ -9,6 +9,8 @@ from .. import tables
 from ..judge import unit_of
 
 ASSERTION = re.compile(r"  [^ ]*\.[ch]:[0-9]+: ")
+# Of a test, on a kernel that is made wrong
+MARKS = {"fail": "x", "crash": "!", "skip": "-", "pass": ".", "missing": "?"}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -135,6 +137,16 @@ def why(record):
     return re.sub(r"\s+", " ", text).strip(" -")
 
 
+def known(test, u, p):
+    """Why a test is known not to pass, or to pass on one of the two alone."""
+    if test.expect == "bug":
+        return "a bug that the series mends"
+    if test.expect in ("fail", "skip", "unbuilt") or \
+            test.expect == "chance" and "fail" in (u.verdict, p.verdict):
+        return test.reason
+    return ""
+
+
 class SuiteRows:
     """The tests of a suite's run, with what is to be said of each."""
 
@@ -148,12 +160,7 @@ class SuiteRows:
         for test, line in zip(results.plan.tests, lines):
             u, p = (results.record(test.name, variant)
                     for variant in results.plan.variants)
-            reason = test.reason if test.expect in ("fail", "skip", "unbuilt") else ""
-            if test.expect == "bug":
-                reason = "a bug that the series mends"
-            elif test.expect == "chance" and "fail" in (u.verdict, p.verdict):
-                reason = test.reason
-            self.rows.append((test, u, p, line.ok, reason or why(u) or why(p)))
+            self.rows.append((test, u, p, line.ok, known(test, u, p) or why(u) or why(p)))
 
     def counts(self, kind):
         """How many run, pass, skip and fail alike, fail only unpatched as they have
@@ -255,21 +262,14 @@ def matrix(results, faults):
     """Faults against tests."""
     tests = results.plan.tests
     names = [test.name for test in tests]
-    marks = {"fail": "x", "crash": "!", "skip": "-", "pass": ".", "missing": "?"}
+    marks = {**MARKS, None: " "}
     text = ["faults against tests: x caught, ! the host did not live, . not caught,",
             "- skipped, ? missing; blank: of another host", ""]
     text += [f"  {LETTERS[i]} {name}" for i, name in enumerate(names)]
     text += ["", f"  {'':<28} {' '.join(LETTERS[:len(names)])}"]
-    order = ("crash", "fail", "missing", "skip", "pass")
     for name, what in [("patched", "the series, as it is"),
                        *((fault.name, fault.what) for fault in faults)]:
-        row = []
-        for test in tests:
-            # The kernel without a fault is there twice: the worse one counts.
-            found = {record.verdict for record in results.of(
-                variant=name, name=test.name, test=True)} or {"missing"}
-            row.append(marks[min(found, key=order.index)]
-                       if results.plan.is_for(test, name) else " ")
+        row = [marks[results.worst(test, name)] for test in tests]
         text.append(f"  {name:<28} {' '.join(row)}  {what}")
         if name == "patched":
             text.append("")
