@@ -49,7 +49,7 @@ from pathlib import Path
 from . import (bench, boot, browser, children, compare, coverage, faults, fuzz, judge,
                machines, pack, plan, record, releases, report, results, stages, tables)
 from .errors import Wrong
-from .views import coverage as covered, curves, junit, page, readme, tap, text
+from .views import coverage as covered, curves, junit, page, readme, tap, terminal, text
 
 
 def vmx(wanted, probe):
@@ -207,8 +207,9 @@ def finish(out, lines):
     write(out, "judgement.tap", tap.judgement(lines))
     bad = [tap.judgement([line]).split("\n", 2)[2] for line in lines if not line.ok]
     if bad:
-        print("\nunexpected:\n" + "".join(bad))
-    print(f"{out}: {len(lines) - len(bad)} of {len(lines)} as expected")
+        print(terminal.painted("\nunexpected:", "red") + "\n" + "".join(bad))
+    print(terminal.painted(f"{out}: {len(lines) - len(bad)} of {len(lines)} as expected",
+                           "red" if bad else "green"))
     return 1 if bad else 0
 
 

@@ -168,7 +168,8 @@ class Boots:
         self.planned = sum(step.test for boot in plan.boots
                            for steps in boot.steps.values() for step in steps)
         self.begun = 0		# by those that have ended
-        self.progress = Progress("BOOT")
+        self.progress = Progress("BOOT", Path(plan.folder) / "log" /
+                                 f"boot-{plan.what}.took")
 
     def start(self):
         while self.waiting and len(self.guests) < plans.jobs():
@@ -214,6 +215,7 @@ class Boots:
                 now = [guest.progress() for guest in self.guests]
                 self.progress.show(self.begun + sum(n for n, _ in now), self.planned,
                                    "tests", ", ".join(what for _, what in now if what))
+            self.progress.done(self.planned)
         finally:
             for guest in self.guests:
                 guest.kill()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import children, ktap, tables
 from .errors import Wrong
-from .views.terminal import clock
+from .views.terminal import clock, left, painted
 
 STAGES = Path("build/stages")
 # What the stages depend on, besides the files here.
@@ -108,11 +108,34 @@ class Runner:
         self.stages = list(stages(what, kernels))
         self.keep = what == "test-all"
         self.state = state() if self.keep else None
+        self.start = time.monotonic()
         self.seconds = {}
         self.kept = {}		# stage: when it was run
 
     def note(self, stage):
         return STAGES / f"{stage.name.replace(' ', '-')}.json"
+
+    def noted(self, stage):
+        """What is known of the last time that just this was run."""
+        try:
+            note = json.loads(self.note(stage).read_text())
+            return note if note["command"] == stage.command else {}
+        except (OSError, ValueError, KeyError):
+            return {}
+
+    def write_note(self, stage, note):
+        self.note(stage).write_text(json.dumps(note))
+
+    def progress(self, stage):
+        """Which of them it is, the time so far, and what is left by the last run's."""
+        at = self.stages.index(stage)
+        last = [self.noted(one).get("seconds") for one in self.stages[at:]
+                if not self.can_keep(one)]
+        seconds = time.monotonic() - self.start
+        unknown = last.count(None)
+        return (f"{at + 1} of {len(self.stages)}, {clock(seconds)}"
+                f"{left(sum(filter(None, last)))}"
+                f"{f', not counting {unknown} that were never timed' if unknown else ''}")
 
     def run(self):
         STAGES.mkdir(parents=True, exist_ok=True)
@@ -125,39 +148,38 @@ class Runner:
         return self.summary(stopped)
 
     def one(self, stage):
-        if self.is_kept(stage):
-            print(f"==== {stage.name}: kept, as it was on {self.kept[stage.name]}",
-                  flush=True)
+        note = self.noted(stage)
+        if self.can_keep(stage):
+            self.kept[stage.name] = note["when"]
+            self.seconds[stage.name] = note["seconds"]
+            print(f"==== {stage.name}: kept, as it was on {note['when']}", flush=True)
             return
-        print(f"==== {stage.name}", flush=True)
+        print(painted(f"==== {stage.name}: {self.progress(stage)}", "bold"), flush=True)
         Path(stage.tap).unlink(missing_ok=True)
-        self.note(stage).unlink(missing_ok=True)
+        # Until it has ended well, only how long it took the last time holds.
+        if note:
+            self.write_note(stage, {**note, "state": None})
         start = time.monotonic()
         status = children.run(stage.command)
         self.seconds[stage.name] = round(time.monotonic() - start)
         lines, problems = ktap.read_tap(stage.tap)
         good = not problems and all(line.ok for line in lines)
-        if good and (status == 0 or stage.fails) and self.state:
-            self.note(stage).write_text(json.dumps({
-                "state": self.state, "seconds": self.seconds[stage.name],
-                "when": time.strftime("%Y-%m-%d %H:%M")}))
-        elif good and status and not stage.fails:
+        if not problems:
+            self.write_note(stage, {
+                "name": stage.name, "command": stage.command,
+                "state": self.state if good and (status == 0 or stage.fails) else None,
+                "seconds": self.seconds[stage.name],
+                "when": time.strftime("%Y-%m-%d %H:%M")})
+        if good and status and not stage.fails:
             # All that it said is well, and yet it failed.
             with open(stage.tap, "a", encoding="utf-8") as tap:
                 tap.write(f"Bail out! {' '.join(stage.command)}: status {status}\n")
 
-    def is_kept(self, stage):
-        try:
-            note = json.loads(self.note(stage).read_text())
-        except (OSError, ValueError):
-            return False
+    def can_keep(self, stage):
+        """Whether it went well on what is here now, and is not to be run again."""
         lines, problems = ktap.read_tap(stage.tap)
-        if (not self.state or note["state"] != self.state or problems or
-                not lines or os.environ.get("FRESH")):
-            return False
-        self.kept[stage.name] = note["when"]
-        self.seconds[stage.name] = note["seconds"]
-        return True
+        return bool(self.state and self.noted(stage).get("state") == self.state and
+                    lines and not problems and not os.environ.get("FRESH"))
 
     def summary(self, stopped):
         """Every stage, what it counts and how long it took; and all that failed."""
@@ -177,7 +199,7 @@ class Runner:
         print(f"  {'':<34} {'':>7} {'':>7} {'':>7} "
               f"{clock(sum(self.seconds.values())):>8}\n")
         for line in bad:
-            print(line)
+            print(painted(line, "red"))
         text = f"{total['passed']} passed, {total['failed']} failed"
         if total["skipped"]:
             text += f", {total['skipped']} skipped"

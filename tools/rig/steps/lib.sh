@@ -32,6 +32,16 @@ step() {
 	printf '  %-8s%s\n' "$1" "$2"
 }
 
+# How long something has run that began at $1; and how long it will yet, where $2 is a
+# file that says how long it took the last time.
+so_far() {
+	now=$(($(date +%s) - $1)) last=0
+	[ ! -f "$2" ] || read -r last _ <"$2" || last=0
+	printf '%dm%02ds' $((now / 60)) $((now % 60))
+	[ "$last" -le "$now" ] ||
+		printf ', %dm%02ds left' $(((last - now) / 60)) $(((last - now) % 60))
+}
+
 # Stop unless the disk that holds $1 has $2 MiB free.
 need_space() {
 	free=$(df -Pk "$1" | awk 'NR == 2 { print int($4 / 1024) }')

@@ -17,7 +17,11 @@ check() {
 		echo "$text" >>"$details"
 		return
 	fi
-	if "$@" >"$details" 2>&1 </dev/null && [ ! -s "$details" ]; then
+	[ ! -t 2 ] || printf '\r\033[K  CHECK   %d of %d, %s: %.40s' "$number" "$planned" \
+		"$(so_far "$start" "$tap.took")" "$text" >&2
+	"$@" >"$details" 2>&1 </dev/null && good=1 || good=
+	[ ! -t 2 ] || printf '\r\033[K' >&2
+	if [ "$good" ] && [ ! -s "$details" ]; then
 		echo "ok $number - $text" | tee -a "$tap"
 	else
 		failed=$((failed + 1))
@@ -59,12 +63,13 @@ run_checks() {
 	tap=$1 plan=$1.plan details=$1.plan
 	mkdir -p "${1%/*}"
 	: >"$plan"
-	number=0 failed=0 finished=0 planning=1
+	number=0 failed=0 finished=0 planning=1 start=$(date +%s)
 	checks
 	planned=$number details=$1.details number=0 planning=
 	trap not_run EXIT
 	trap 'exit 130' INT TERM HUP
 	echo "1..$planned" | tee "$tap"
 	checks
+	echo "$(($(date +%s) - start)) $planned" >"$tap.took"
 	[ $failed = 0 ]
 }
