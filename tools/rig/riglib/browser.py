@@ -11,7 +11,7 @@ PHONE, DESK = 360, 1280		# how wide a page is there, in CSS pixels
 HEIGHT = 800
 # README's, and how large they may be in the repository
 PICTURES = Path("tools/rig/pictures")
-FIRST_SCREEN = 960, 560
+FIRST_SCREEN = 960, 480
 LARGEST = 100_000		# bytes
 # What is wider than the page, or sticks out of it, if anything does.
 OVERFLOW = """
@@ -57,7 +57,8 @@ class Browser:
     def __exit__(self, *_):
         self.driver.quit()
 
-    def open(self, path, width, height=HEIGHT):
+    def open(self, path, width, height=HEIGHT, media="screen"):
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media})
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
             "width": width, "height": height, "deviceScaleFactor": 1,
             "mobile": width == PHONE})

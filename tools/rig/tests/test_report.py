@@ -28,6 +28,7 @@ GNUPLOT = shutil.which("gnuplot")
 SELENIUM = importlib.util.find_spec("selenium") and Path("/usr/bin/chromedriver").exists()
 JUNITPARSER = importlib.util.find_spec("junitparser")
 JINJA2 = importlib.util.find_spec("jinja2")
+PAPER = 718			# A4 less its margins, in CSS pixels
 # The kernel's own reader of KTAP; older ones read that of KUnit only.
 PARSERS = sorted(Path("build").glob("*/src/tools/testing/kunit/kunit_printer.py"))
 READ = """
@@ -209,7 +210,7 @@ class InBrowser(Reports):
                 if run.what == "tests":
                     yield from ([test.name, said] for test, said in self.verdicts(run))
                 elif run.what == "faults":
-                    yield from ([name, "tests" if name == "first" else "nobody"]
+                    yield from ([name, "1 test" if name == "first" else "nobody"]
                                 for name in plan.variants)
                 elif run.what == "fuzz":
                     yield from ([kernel, "patched", test.name.partition(":")[2],
@@ -235,8 +236,9 @@ class InBrowser(Reports):
         path = self.folder / "report.html"
         path.write_text(page.page(runs))
         with browser.Browser() as opened:
-            for width in (browser.PHONE, 801, browser.DESK):
-                opened.open(path, width)
+            for width, media in ((browser.PHONE, "screen"), (801, "screen"),
+                                 (browser.DESK, "screen"), (PAPER, "print")):
+                opened.open(path, width, media=media)
                 self.assertEqual(opened.problems(), [], width)
                 rows = ["\n".join(row) for row in opened.rows()]
                 for wanted in self.rows_wanted(runs):

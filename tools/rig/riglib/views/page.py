@@ -166,7 +166,7 @@ def of_fault(run, name):
     judgement = line.name.partition(": ")[2]
     by = judgement.partition("caught by ")[2].split(" (")[0]
     said = judgement if not by else "nobody" if by.startswith("nobody") else \
-        f"{by.count(',') + 1} of the tests"
+        curves.count(by.count(",") + 1, "tests")
     return judged(line.ok, said, [(judgement, "\n".join(line.details))])
 
 
@@ -282,9 +282,12 @@ def page(runs):
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True).get_template("report.html.j2")
     all_runs = [run for mine in runs.values() for run in mine]
+    plans_ = [run.found.plan for run in all_runs if run.found]
     return template.render(
         commit=plans.commit(), series=readme.patches_tree(),
-        when=report.day(time.time()),
+        when=report.day(time.time()), vmx=list(dict.fromkeys(
+            plan.vmx for plan in plans_)),
+        commits=list(dict.fromkeys(plan.commit for plan in plans_)),
         n=len(all_runs), good=sum(run.good for run in all_runs),
         not_run=[kernel for kernel, mine in runs.items() if not mine],
         overview=overview(runs), ran=list(ran(runs)), unexpected=list(unexpected(runs)),
