@@ -22,9 +22,15 @@ return Array.from(document.querySelectorAll("body, body *")).filter(one => {
 		!one.closest("thead") && (one.scrollWidth > wide || box.right > wide + 1);
 }).map(one => one.tagName + ": " + one.textContent.trim().slice(0, 60));
 """
+# Rows that are seen, or would be where something is opened.
 ROWS = """
-return Array.from(document.querySelectorAll("tbody tr")).map(
+return Array.from(document.querySelectorAll("tbody tr")).filter(
+	row => row.offsetHeight > 0 || row.closest("details")).map(
 	row => Array.from(row.children).map(cell => cell.textContent.trim()));
+"""
+UNEXPECTED = """
+return Array.from(document.querySelectorAll("details.wrong > summary")).map(
+	one => one.textContent.trim());
 """
 
 
@@ -71,6 +77,9 @@ class Browser:
 
     def rows(self):
         return self.driver.execute_script(ROWS)
+
+    def unexpected(self):
+        return self.driver.execute_script(UNEXPECTED)
 
     def open_all(self):
         """What is there on demand, too."""

@@ -207,9 +207,7 @@ class InBrowser(Reports):
                 if not run.found:
                     continue
                 plan = run.found.plan
-                if run.what == "tests":
-                    yield from ([test.name, said] for test, said in self.verdicts(run))
-                elif run.what == "faults":
+                if run.what == "faults":
                     yield from ([name, "1 test" if name == "first" else "nobody"]
                                 for name in plan.variants)
                 elif run.what == "fuzz":
@@ -218,18 +216,29 @@ class InBrowser(Reports):
                 elif run.what == "bench":
                     yield from ([curves.span(*step)] for curve in tables.read("curves")
                                 for step in curves.steps(run.found, curve))
-        for row in tables.read("holes"):
-            yield [row["what"], row["test"]]
+        for _, rows in (page.overview(runs), page.tests(runs, "suite"), page.figures(runs)):
+            yield from ([name, *map(self.said, cells)] for name, cells in rows)
+        for what, test, cells in page.holes(runs)[1]:
+            yield [what, test, *map(self.said, cells)]
         yield ["5.10", "kasan"]
+        yield ["all", "1 of 2 lines, 50.0 %", "1 of 2 branches, 50.0 %"]
         yield ["covered_function", "1 of 2", "1 of 2"]
         yield ["lint", "77 s"]
 
     @staticmethod
-    def verdicts(run):
-        for test in run.found.plan.tests:
+    def said(cell):
+        return f"{cell.sign} {cell.text}".strip()
+
+    def verdicts_are_there(self, rows, column, run):
+        """Each in the row of its test, and in the column of its kernel, with a sign."""
+        for test in run.found.plan.tests if run.found and run.what == "tests" else ():
             u, p = (run.found.record(test.name, variant).verdict
                     for variant in ("unpatched", "patched"))
-            yield test, u if u == p else f"{u}>{p}"
+            cells = [row[column].split("\n")[0] for row in rows
+                     if row[0] == test.name and len(row) == 1 + len(tables.kernels())]
+            sign = "✓" if run.line_of(test.name).ok else "✗ unexpected:"
+            self.assertEqual(cells, [f"{sign} {u if u == p else f'{u}>{p}'}"],
+                             (run.kernel, test.name))
 
     def test_phone_and_desk(self):
         runs = self.all()
@@ -241,6 +250,12 @@ class InBrowser(Reports):
                 opened.open(path, width, media=media)
                 self.assertEqual(opened.problems(), [], width)
                 rows = ["\n".join(row) for row in opened.rows()]
+                for column, mine in enumerate(runs.values(), 1):
+                    for run in mine:
+                        self.verdicts_are_there(opened.rows(), column, run)
+                self.assertEqual(opened.unexpected(), [
+                    f"✗ {line.name}" for mine in runs.values() for run in mine
+                    for line in run.bad])
                 for wanted in self.rows_wanted(runs):
                     pattern = re.compile(".*".join(map(re.escape, wanted)), re.S)
                     self.assertTrue(any(map(pattern.search, rows)), wanted)
