@@ -71,7 +71,7 @@ help:
 	@echo '                 build/report/report.html, junit.xml'
 	@echo '  make compare A=... B=...  what changed between two runs, of two commits or two'
 	@echo '                 machines: two results.json, or folders that have such files'
-	@echo '  make pictures  of that report, for README, in a browser'
+	@echo '  make pictures  of that report and the curves of "make bench" in it, for README'
 	@echo '  make setup     install what all of this needs'
 	@echo '  make clean     remove what was built, not the sources'
 	@echo '  make distclean remove build/'

@@ -13,14 +13,13 @@ HEIGHT = 800
 PICTURES = Path("tools/rig/pictures")
 FIRST_SCREEN = 960, 480
 LARGEST = 100_000		# bytes
-# What is wider than the page, or sticks out of it, if anything does.
+# What sticks out of the page, if anything does; in a box that scrolls it may.
 OVERFLOW = """
-const wide = document.documentElement.clientWidth;
-return Array.from(document.querySelectorAll("body, body *")).filter(one => {
-	const box = one.getBoundingClientRect();
-	return getComputedStyle(one).position !== "absolute" &&
-		!one.closest("thead") && (one.scrollWidth > wide || box.right > wide + 1);
-}).map(one => one.tagName + ": " + one.textContent.trim().slice(0, 60));
+const page = document.documentElement, wide = page.clientWidth;
+const out = Array.from(document.querySelectorAll("body, body *")).filter(one =>
+	one.getBoundingClientRect().right > wide + 1 && !one.closest(".plot > *"));
+return out.map(one => one.tagName + ": " + one.textContent.trim().slice(0, 60)).concat(
+	page.scrollWidth > wide ? ["the page, " + page.scrollWidth + " pixels"] : []);
 """
 # Rows that are seen, or would be where something is opened.
 ROWS = """
@@ -97,7 +96,7 @@ class Browser:
                 "return {x: box.x + scrollX, y: box.y + scrollY,"
                 " width: box.width, height: box.height, scale: 1};", selector)
             if not box:
-                raise Wrong(f"no {path}: the report has no {selector}")
+                raise Wrong(f"no {path}: the report has none (see make help)")
             more = {"clip": box, "captureBeyondViewport": True}
         png = base64.b64decode(self.driver.execute_cdp_cmd(
             "Page.captureScreenshot", {"format": "png", **more})["data"])
@@ -120,4 +119,4 @@ def pictures(page):
         if wrong:
             raise Wrong(f"{page}: {wrong[0]}")
         browser.picture(PICTURES / "report.png")
-        browser.picture(PICTURES / "curves.png", "#bench ~ img")
+        browser.picture(PICTURES / "curves.png", "#bench ~ .plot img")
