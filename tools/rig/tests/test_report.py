@@ -175,6 +175,19 @@ class Page(Reports):
         run, = report.gather(self.build)["5.10"]
         self.assertEqual(page.together([run]).text, "missing")
 
+    def test_a_fault_that_is_caught_is_good(self):
+        """Though the tests that catch it fail."""
+        out = self.ran("5.10")
+        found = results.load(out)
+        found.plan.patched = "a-fault"
+        out = self.put("5.10", "suite-part", found, [judge.Line(False, "msr_test: fail")])
+        run = report.gather(self.build)["5.10"][1]
+        self.assertFalse(run.good)
+        (out / "caught.tap").write_text("TAP version 13\n1..1\nok 1 - caught by many\n")
+        run = report.gather(self.build)["5.10"][1]
+        self.assertTrue(run.good)
+        self.assertTrue("kselftest, a part" in page.page(report.gather(self.build)))
+
     def test_results_of_an_earlier_run(self):
         self.ran("5.10")
         out = self.ran("6.1")
