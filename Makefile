@@ -37,7 +37,7 @@ MAKEFLAGS += --no-print-directory
 rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)" \
 	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)" FLAVOURS="$(FLAVOURS)"
 
-.PHONY: help run kselftest faults bench fuzz debug-kernel coverage test test-all lint check \
+.PHONY: help run kselftest faults bench fuzz debug-kernel coverage vmm test test-all lint check \
 	tree apply patches mbox releases readme report compare pictures setup clean distclean
 
 help:
@@ -52,14 +52,16 @@ help:
 	@echo '                 lockdep, KCSAN, fault injection), and on ones built otherwise'
 	@echo '  make coverage  which lines and branches of the series, and of what it is about,'
 	@echo '                 the tests run, by gcov'
+	@echo '  make vmm       QEMU on the patched host, whose MSR filter is in force in a guest,'
+	@echo '                 in one that was saved and restored, and in a nested one'
 	@echo '  make lint      our own code, tables and patch files; no kernel needed'
 	@echo '  make check     the patches on a kernel, each alone; without a boot'
 	@echo '  make test      lint; for 5.10 and next: check, run twice, 300 programs of fuzz;'
 	@echo '                 for 5.10 faults in the lines of the series; BASE= or KSRC=: for'
 	@echo '                 that kernel'
 	@echo '  make test-all  for all kernels: check, run twice, fuzz, all faults, kselftest,'
-	@echo '                 debug-kernel and, where known, coverage; goes on where it was'
-	@echo '                 ended (FRESH=1: from the start)'
+	@echo '                 debug-kernel, vmm and, where known, coverage; goes on where it'
+	@echo '                 was ended (FRESH=1: from the start)'
 	@echo '  make apply     git am the series to KSRC, on a new branch there'
 	@echo '  make tree      only the source, with the series: build/BASE/src'
 	@echo '  make patches   write the files that the series adds into patches/'
@@ -97,7 +99,7 @@ help:
 	@echo '  UNPATCHED=1    "make fuzz" has to find the bugs; with FAULTS= these faults'
 
 setup:
-	@$(RIG)/setup all bochs lint check kselftest bench debug report browser
+	@$(RIG)/setup all bochs lint check kselftest bench debug vmm report browser
 
 run tree:
 	@$(RIG)/setup all
@@ -120,6 +122,10 @@ coverage:
 	@$(RIG)/setup all
 	@$(rig) $@
 
+vmm:
+	@$(RIG)/setup all vmm
+	@$(rig) $@
+
 lint:
 	@$(RIG)/setup all lint report browser
 	@$(STEPS)/lint
@@ -135,7 +141,7 @@ test:
 	@$(RIGLIB) stages test $(TEST_KERNELS)
 
 test-all:
-	@$(RIG)/setup all lint report browser check kselftest debug
+	@$(RIG)/setup all lint report browser check kselftest debug vmm
 	@$(RIGLIB) stages test-all $(if $(NAMED),$(NAMED),$(BASES))
 
 apply:

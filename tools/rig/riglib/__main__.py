@@ -14,6 +14,7 @@
 	fuzz DIR OUT MACHINE	random programs (SEED=, PROGRAMS=, UNPATCHED=, FAULTS=)
 	flavour DIR OUT MACHINE	the tests, on a kernel of the table flavours
 	coverage DIR OUT MACHINE
+	vmm DIR OUT MACHINE
 				the tests, and which lines of KVM they run; DIR is that of
 				the flavour that counts
 	debug OUT FLAVOUR...	what came of these, in OUT/FLAVOUR each
@@ -174,6 +175,17 @@ def debug(out, *names):
     if not names:
         lines.append(judge.Line(False, "there is no such flavour for this kernel"))
     write(out, "table.txt", "\n".join(table))
+    return finish(out, lines)
+
+
+def run_vmm(folder, out, machine):
+    carry_out(plan.plan_vmm(folder, machine), out)
+    return judge_again(out)
+
+
+def judge_vmm(found, out):
+    lines = judge.judge_vmm(found)
+    show(out, text.of_flavour(found, lines) + "\n" + text.of_vmm(found))
     return finish(out, lines)
 
 
@@ -351,12 +363,12 @@ def check_releases(folder):
 JUDGES = {
     "tests": judge_tests, "suite": judge_suite, "faults": judge_faults,
     "bench": judge_bench, "fuzz": judge_fuzz, "debug": judge_flavour,
-    "coverage": judge_coverage,
+    "coverage": judge_coverage, "vmm": judge_vmm,
 }
 COMMANDS = {
     "vmx": vmx, "begin": begin, "tests": run_tests, "suite": run_suite,
     "bench": run_bench, "build-bench": build_bench, "fuzz": run_fuzz,
-    "coverage": run_coverage, "flavour": run_flavour, "debug": debug,
+    "coverage": run_coverage, "vmm": run_vmm, "flavour": run_flavour, "debug": debug,
     "faults": run_faults, "judge": judge_again, "build-faults": build_faults,
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
     "count": stages.count_files, "readme": update_readme,

@@ -398,6 +398,18 @@ def judge_flavour(results, faults=(), left_out=()):
     return judge.lines
 
 
+# ---- a VMM that people use
+
+def judge_vmm(results):
+    """The VMM sees no difference between the variants, nor do its guests."""
+    said = [results.record("vmm", variant).log for variant in ("unpatched", "patched")]
+    different = [f"unpatched: {u}, patched: {p}" for u, p in zip(*said) if u != p]
+    return judge_flavour(results) + [Line(
+        said[0] == said[1] and any(line.startswith("nested: ok: ") for line in said[0]),
+        "both variants say the same of the VMM and its guests", None,
+        different or [f"{len(log)} lines" for log in said])]
+
+
 # ---- which lines and branches of KVM the tests run
 
 def judge_coverage(results, coverage):

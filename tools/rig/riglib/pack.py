@@ -11,6 +11,10 @@ from .errors import Wrong
 from .machines import (CLEAR_CPUID, CLEAR_CPUID_SUITE, COMMAND_LINE, MACHINES)
 
 BUSYBOX = "/bin/busybox"
+QEMU = "/usr/bin/qemu-system-x86_64"
+# What QEMU opens for a guest that has a kernel and a serial port.
+QEMU_OPENS = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/linuxboot_dma.bin",
+              "/usr/share/qemu/kvmvapic.bin")
 # What guest/gcov-dump.c has said, in a boot's folder.
 COUNTED = "counted"
 GRUB = """set timeout=0
@@ -58,12 +62,14 @@ class Image:
         (self.path / name).write_text(text)
         self.file(path, self.path / name, mode)
 
+    def module_paths(self):
+        """Of all variants, in the order that they are loaded in."""
+        return [path for boot in self.boots for steps in boot.steps.values()
+                for step in steps for path in re.findall(r"/(variants/\S+)", step.line)]
+
     def modules(self):
-        for boot in self.boots:
-            for steps in boot.steps.values():
-                for step in steps:
-                    for path in re.findall(r"/(variants/\S+)", step.line):
-                        self.file(f"/{path}", self.folder / path, 644)
+        for path in self.module_paths():
+            self.file(f"/{path}", self.folder / path, 644)
 
     def tests(self):
         cpus = {boot.cpus for boot in self.boots}
@@ -106,6 +112,32 @@ class Image:
             self.entries.setdefault(f"/bin/{applet}",
                                     f"slink /bin/{applet} busybox 777 0 0")
 
+    def qemu(self):
+        """QEMU, its guest, and a guest that has all that but its own init."""
+        for path in (QEMU, *QEMU_OPENS):
+            self.file(path, path)
+        self.libraries([QEMU])
+        self.file("/bin/busybox", BUSYBOX)
+        self.entries["/bin/sh"] = "slink /bin/sh busybox 777 0 0"
+        self.file("/vmm/bzImage", self.folder / "obj/arch/x86/boot/bzImage", 644)
+        init = {"/init": f"file /init {self.folder / 'rig/vmm'} 755 0 0"}
+        devices = {path: entry for path, entry in self.entries.items()
+                   if path.startswith("/dev")}
+        self.initramfs({**devices, **init}, "guest.gz")
+        self.file("/vmm/guest.gz", self.path / "guest.gz", 644)
+
+        nested, names = dict(self.entries), []
+        for path in self.module_paths():
+            name = Path(path).name
+            names.append(name)
+            nested[f"/vmm/modules/{name}"] = \
+                f"file /vmm/modules/{name} {self.folder / path} 644 0 0"
+        (self.path / "list").write_text("".join(f"{name}\n" for name in names))
+        nested |= {"/vmm/modules/list":
+                   f"file /vmm/modules/list {self.path / 'list'} 644 0 0", **init}
+        self.initramfs(nested, "nested.gz")
+        self.file("/vmm/nested.gz", self.path / "nested.gz", 644)
+
     def make(self):
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True)
@@ -120,7 +152,10 @@ class Image:
         if self.suite:
             self.libraries(programs)
             self.surroundings()
-        memory = self.machine.suite_memory if self.suite else self.machine.memory
+        if self.plan.what == "vmm":
+            self.qemu()
+        large = self.suite or self.plan.what == "vmm"
+        memory = self.machine.suite_memory if large else self.machine.memory
         (self.path / "memory").write_text(f"{memory}\n")
         more = CLEAR_CPUID_SUITE if self.suite else CLEAR_CPUID
         (self.path / "cmdline").write_text(
@@ -128,19 +163,19 @@ class Image:
         if self.plan.what == "coverage":
             (self.path / "third-port").write_text(f"{COUNTED}\n")
         shutil.copy(self.folder / "obj/arch/x86/boot/bzImage", self.path)
-        self.initramfs()
+        self.initramfs(self.entries, "initramfs.gz")
         if self.machine.name == "bochs":
             self.iso()
 
-    def initramfs(self):
-        listing = self.path / "list"
-        listing.write_text("\n".join(self.entries.values()) + "\n")
+    def initramfs(self, entries, name):
+        listing = self.path / f"{name}.list"
+        listing.write_text("\n".join(entries.values()) + "\n")
         done = subprocess.run(
             [self.folder / "obj/usr/gen_init_cpio", "-t", "0", listing],
             capture_output=True, check=False)
         if done.returncode:
             raise Wrong(f"gen_init_cpio: {done.stderr.decode().strip()}")
-        (self.path / "initramfs.gz").write_bytes(
+        (self.path / name).write_bytes(
             gzip.compress(done.stdout, compresslevel=6, mtime=0))
 
     def iso(self):

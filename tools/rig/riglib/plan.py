@@ -72,7 +72,7 @@ class Boot:
 
 @dataclass
 class Plan:
-    what: str			# "tests", "suite", "faults", "bench", "debug", "coverage"
+    what: str			# "tests", "suite", "faults", "bench", "debug", "coverage", "vmm"
     kernel: str			# BASE, or "ksrc"
     folder: str			# build/BASE, or that of a flavour
     series: str
@@ -583,6 +583,27 @@ def plan_coverage(folder, machine, objects):
             file=str(tree.folder / "rig/gcov-dump"), machine=machine,
             arguments=" ".join([str(kvm), *objects]))]
         add_boot(plan, f"cpus-{cpus}", "coverage", machine, cpus, plan.variants)
+    return plan
+
+
+# ---- a VMM that people use
+
+# For its guests, which are emulated guests of an emulated host.
+VMM_SECONDS = 1800
+
+
+def plan_vmm(folder, machine):
+    """guest/vmm.c, on both variants, in a boot each."""
+    tree, plan = new_plan("vmm", folder, machine)
+    row = tables.flavours()[tree.folder.name]
+    plan.flavour, plan.variants = row["name"], ["unpatched", "patched"]
+    plan.lacks = lacking(row["needs"], tree.folder / "obj/.config")
+    plan.tests = [Test(
+        name="vmm", program="vmm", source="rig", cpus=1, parameters="-",
+        seconds=VMM_SECONDS, file=str(tree.folder / "rig/vmm"), machine=machine,
+        arguments="nested")]
+    for variant in plan.variants:
+        add_boot(plan, variant, variant, machine, 1, [variant])
     return plan
 
 

@@ -19,7 +19,7 @@ OUT = BUILD / "report"
 # The folder of a run, and the target of make that it is of; flavours have one each.
 TARGETS = {"tests": "run", "suite": "kselftest", "suite-part": "kselftest, a part",
            "faults": "faults", "fuzz": "fuzz", "bench": "bench",
-           "debug": "debug-kernel", "coverage": "coverage"}
+           "debug": "debug-kernel", "coverage": "coverage", "vmm": "vmm"}
 CONSOLE = 60			# lines of it, its last, where a boot went wrong
 
 

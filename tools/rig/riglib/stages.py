@@ -68,6 +68,7 @@ def of_kernel(kernel, more, own_faults):
                 f"{report}/suite/judgement.tap")
     yield Stage(f"{kernel} debug-kernel", [*make, "debug-kernel"],
                 f"{report}/debug/judgement.tap")
+    yield Stage(f"{kernel} vmm", [*make, "vmm"], f"{report}/vmm/judgement.tap")
     if covered:
         yield Stage(f"{kernel} coverage", [*make, "coverage"],
                     f"{report}/coverage/judgement.tap")

@@ -19,7 +19,7 @@ PATCHES = Path("patches")
 
 MACHINES_OF_ROWS = ("bochs", "vmx", "svm")
 EXPECTATIONS = ("pass", "fail", "bug", "chance", "unbuilt")
-TARGETS = ("debug-kernel", "coverage")
+TARGETS = ("debug-kernel", "coverage", "vmm")
 RULES = ("less", "at-most", "same")
 
 

@@ -256,6 +256,11 @@ def of_flavour(results, lines):
     return "\n".join(text + complaints(results)) + "\n"
 
 
+def of_vmm(results):
+    """What guest/vmm.c has seen on the patched KVM."""
+    return "".join(f"  {line}\n" for line in results.record("vmm", "patched").log)
+
+
 # ---- faults
 
 def matrix(results, faults):
