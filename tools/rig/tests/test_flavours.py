@@ -217,6 +217,32 @@ class Readme(Case):
             self.assertEqual(list(readme.debug_rows("6.1", None)), [])
 
 
+class Vmm(unittest.TestCase):
+    """What guest/vmm.c says has to be the same of both variants."""
+
+    SEEN = ["ok: running: 0x35 is 0x40004, KVM exits to QEMU 1 times for it",
+            "nested: ok: running: 0x35 is 0x40004, KVM exits to QEMU 1 times for it"]
+
+    def bad(self, unpatched, patched):
+        run = Run("vmm")
+        for variant, log in (("unpatched", unpatched), ("patched", patched)):
+            run.results.records.append(results.Record(
+                "5.10", "bochs", f"{variant}-1", variant, "vmm", True, verdict="pass",
+                why="", log=log))
+        return [line.name for line in judge.judge_vmm(run.results) if not line.ok]
+
+    def test_the_same(self):
+        self.assertEqual(self.bad(self.SEEN, self.SEEN), [])
+
+    def test_another_value_a_line_less_and_nothing_at_all(self):
+        text = "both variants say the same of the VMM and its guests"
+        other = [line.replace("0x40004", "0x1") for line in self.SEEN]
+        for log in (other, self.SEEN[:1], []):
+            self.assertEqual(self.bad(self.SEEN, log), [text])
+        for log in ([], self.SEEN[:1]):
+            self.assertEqual(self.bad(log, log), [text])
+
+
 class Judgement(unittest.TestCase):
     def test_lines_are_of_tap(self):
         self.assertTrue(all(isinstance(line, Line)

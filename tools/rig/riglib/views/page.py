@@ -244,6 +244,12 @@ def debug(runs):
                 yield row, together([run])
 
 
+def vmms(runs):
+    """(kernel, what guest/vmm.c has seen on the patched KVM, cell)"""
+    for run in each(runs, "vmm"):
+        yield run.kernel, run.found.record("vmm", "patched").log, together([run])
+
+
 # ---- all of it
 
 def ran(runs):
@@ -294,4 +300,4 @@ def page(runs):
         tests=tests(runs, "tests"), suite=tests(runs, "suite"), figures=figures(runs),
         holes=holes(runs), faults=list(faults(runs)), benches=list(benches(runs)),
         coverages=list(coverages(runs)), fuzzed=list(fuzzed(runs)),
-        debug=list(debug(runs)), stages=report.stage_notes())
+        debug=list(debug(runs)), vmms=list(vmms(runs)), stages=report.stage_notes())
