@@ -14,9 +14,9 @@
 	fuzz DIR OUT MACHINE	random programs (SEED=, PROGRAMS=, UNPATCHED=, FAULTS=)
 	flavour DIR OUT MACHINE	the tests, on a kernel of the table flavours
 	coverage DIR OUT MACHINE
-	vmm DIR OUT MACHINE
 				the tests, and which lines of KVM they run; DIR is that of
 				the flavour that counts
+	vmm DIR OUT MACHINE	QEMU, on the host kernel of that flavour, and its guests
 	debug OUT FLAVOUR...	what came of these, in OUT/FLAVOUR each
 	judge OUT		once more, of the results that there are
 	build-faults DIR OUT own|all|FLAVOUR MAKE...
