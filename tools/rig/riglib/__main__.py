@@ -31,6 +31,8 @@
 	releases NAME		build/NAME's into the table patches/releases (TREE= says
 				whose tree it is)
 	check-releases FOLDER	what of that table does not hold any more
+	check-kunit DIR		what the kernel's own kunit.py makes of a boot's KUnit
+				output that the rig does not
 	record OUT FOLDER	keep what the boots said, for tests/test_judge.py
 	report			a page, and JUnit XML, of the last runs of all kernels
 	pictures		of that page, for README
@@ -48,7 +50,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from . import (bench, boot, browser, children, compare, coverage, faults, fuzz, judge,
-               machines, pack, plan, record, releases, report, results, stages, tables)
+               kunit, machines, pack, plan, record, releases, report, results, stages,
+               tables)
 from .errors import Wrong
 from .views import coverage as covered, curves, junit, page, readme, tap, terminal, text
 
@@ -360,6 +363,10 @@ def check_releases(folder):
     return say(list(releases.check(folder)))
 
 
+def check_kunit(folder):
+    return say(list(kunit.check(folder)))
+
+
 JUDGES = {
     "tests": judge_tests, "suite": judge_suite, "faults": judge_faults,
     "bench": judge_bench, "fuzz": judge_fuzz, "debug": judge_flavour,
@@ -373,8 +380,8 @@ COMMANDS = {
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
     "count": stages.count_files, "readme": update_readme,
     "lint": lint, "record": record.record, "releases": releases.record,
-    "check-releases": check_releases, "report": make_report,
-    "pictures": make_pictures, "compare": compare_runs,
+    "check-releases": check_releases, "check-kunit": check_kunit,
+    "report": make_report, "pictures": make_pictures, "compare": compare_runs,
 }
 
 
