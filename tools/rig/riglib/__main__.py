@@ -33,6 +33,7 @@
 	check-releases FOLDER	what of that table does not hold any more
 	check-kunit DIR		what the kernel's own kunit.py makes of a boot's KUnit
 				output that the rig does not
+	check-examples [FOLDER]	what is wrong with tools/rig/examples, or a copy of it
 	record OUT FOLDER	keep what the boots said, for tests/test_judge.py
 	report			a page, and JUnit XML, of the last runs of all kernels
 	pictures		of that page, for README
@@ -49,9 +50,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from . import (bench, boot, browser, children, compare, coverage, faults, fuzz, judge,
-               kunit, machines, pack, plan, record, releases, report, results, stages,
-               tables)
+from . import (bench, boot, browser, children, compare, coverage, examples, faults,
+               fuzz, judge, kunit, machines, pack, plan, record, releases, report,
+               results, stages, tables)
 from .errors import Wrong
 from .views import coverage as covered, curves, junit, page, readme, tap, terminal, text
 
@@ -367,6 +368,10 @@ def check_kunit(folder):
     return say(list(kunit.check(folder)))
 
 
+def check_examples(*folder):
+    return say(list(examples.check(*folder)))
+
+
 JUDGES = {
     "tests": judge_tests, "suite": judge_suite, "faults": judge_faults,
     "bench": judge_bench, "fuzz": judge_fuzz, "debug": judge_flavour,
@@ -381,6 +386,7 @@ COMMANDS = {
     "count": stages.count_files, "readme": update_readme,
     "lint": lint, "record": record.record, "releases": releases.record,
     "check-releases": check_releases, "check-kunit": check_kunit,
+    "check-examples": check_examples,
     "report": make_report, "pictures": make_pictures, "compare": compare_runs,
 }
 
