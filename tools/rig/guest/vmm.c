@@ -391,6 +391,7 @@ static void check_reads(const char *when)
 
 static void check_guest(void)
 {
+	unsigned int tries;
 	char said[4096];
 	struct stat state;
 
@@ -408,6 +409,13 @@ static void check_guest(void)
 
 	start_qemu("96", "/vmm/guest.gz", "exec:cat " STATE);
 	ask_qemu(NULL, said, sizeof(said));
+	/* What it is told before that is lost. */
+	for (tries = 0; tries < 600; tries++) {
+		ask_qemu("info status", said, sizeof(said));
+		if (strstr(said, "status: running"))
+			break;
+		usleep(100000);
+	}
 	check_reads("restored");
 	unlink(STATE);
 	tell_guest("off");
@@ -462,7 +470,9 @@ static void load_modules(void)
 	FILE *list = fopen(MODULES "list", "r");
 	int fd;
 
-	while (list && fgets(name, sizeof(name), list)) {
+	if (!list)
+		give_up(MODULES "list: %s", strerror(errno));
+	while (fgets(name, sizeof(name), list)) {
 		name[strcspn(name, "\n")] = '\0';
 		snprintf(path, sizeof(path), MODULES "%s", name);
 		fd = open(path, O_RDONLY);
@@ -470,6 +480,7 @@ static void load_modules(void)
 			give_up("%s: %s", path, strerror(errno));
 		close(fd);
 	}
+	fclose(list);
 }
 
 /* In a process of its own, so that whatever becomes of it the end is said. */

@@ -127,6 +127,7 @@ class Image:
         self.file("/vmm/guest.gz", self.path / "guest.gz", 644)
 
         nested, names = dict(self.entries), []
+        nested["/vmm/modules"] = "dir /vmm/modules 755 0 0"
         for path in self.module_paths():
             name = Path(path).name
             names.append(name)
