@@ -16,7 +16,8 @@
 	coverage DIR OUT MACHINE
 				the tests, and which lines of KVM they run; DIR is that of
 				the flavour that counts
-	vmm DIR OUT MACHINE	QEMU, on the host kernel of that flavour, and its guests
+	vmm DIR OUT MACHINE [FAULT]
+				QEMU, on the host kernel of that flavour, and its guests
 	debug OUT FLAVOUR...	what came of these, in OUT/FLAVOUR each
 	judge OUT		once more, of the results that there are
 	build-faults DIR OUT own|all|FLAVOUR MAKE...
@@ -182,15 +183,17 @@ def debug(out, *names):
     return finish(out, lines)
 
 
-def run_vmm(folder, out, machine):
-    carry_out(plan.plan_vmm(folder, machine), out)
+def run_vmm(folder, out, machine, fault=""):
+    carry_out(plan.plan_vmm(folder, machine, fault or "patched"), out)
     return judge_again(out)
 
 
 def judge_vmm(found, out):
     lines = judge.judge_vmm(found)
     show(out, text.of_flavour(found, lines) + "\n" + text.of_vmm(found))
-    return finish(out, lines)
+    status = finish(out, lines)
+    say_caught(found, out)
+    return status
 
 
 def run_coverage(folder, out, machine):
@@ -271,11 +274,16 @@ def judge_suite(found, out):
                     if not line.startswith("  pass       pass ")))
     print(text.logs(found, lines))
     status = finish(out, lines)
+    say_caught(found, out)
+    return status
+
+
+def say_caught(found, out):
+    """Whether a fault in the place of the patched KVM was seen."""
     if found.plan.patched != "patched":
         caught = judge.judge_caught(found)
         write(out, "caught.tap", tap.judgement(caught))
         print(tap.judgement(caught))
-    return status
 
 
 def judge_fuzz(found, out):

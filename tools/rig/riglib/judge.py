@@ -268,10 +268,10 @@ def caught_by(results):
 
 
 def judge_caught(results):
-    """Of "make kselftest FAULT=", which has to fail."""
+    """With FAULT=, it has to fail."""
     judge = Judge(results)
     by = caught_by(results) if results.plan.patched != "patched" else []
-    judge.say(by, f"make kselftest, with the fault {results.plan.patched}: caught by "
+    judge.say(by, f"with the fault {results.plan.patched}: caught by "
               f"{', '.join(by) or 'nobody'}")
     return judge.lines
 
@@ -402,7 +402,7 @@ def judge_flavour(results, faults=(), left_out=()):
 
 def judge_vmm(results):
     """The VMM sees no difference between the variants, nor do its guests."""
-    said = [results.record("vmm", variant).log for variant in ("unpatched", "patched")]
+    said = [results.record("vmm", variant).log for variant in results.plan.variants]
     different = [f"unpatched: {u}, patched: {p}" for u, p in zip(*said) if u != p]
     return judge_flavour(results) + [Line(
         said[0] == said[1] and any(line.startswith("nested: ok: ") for line in said[0]),

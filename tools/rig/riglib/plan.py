@@ -592,11 +592,12 @@ def plan_coverage(folder, machine, objects):
 VMM_SECONDS = 1800
 
 
-def plan_vmm(folder, machine):
+def plan_vmm(folder, machine, patched="patched"):
     """guest/vmm.c, on both variants, in a boot each."""
     tree, plan = new_plan("vmm", folder, machine)
     row = tables.flavours()[tree.folder.name]
-    plan.flavour, plan.variants = row["name"], ["unpatched", "patched"]
+    plan.flavour, plan.patched = row["name"], patched
+    plan.variants = ["unpatched", patched]
     plan.lacks = lacking(row["needs"], tree.folder / "obj/.config")
     plan.tests = [Test(
         name="vmm", program="vmm", source="rig", cpus=1, parameters="-",

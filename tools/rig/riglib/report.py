@@ -19,7 +19,8 @@ OUT = BUILD / "report"
 # The folder of a run, and the target of make that it is of; flavours have one each.
 TARGETS = {"tests": "run", "suite": "kselftest", "suite-part": "kselftest, a part",
            "faults": "faults", "fuzz": "fuzz", "bench": "bench",
-           "debug": "debug-kernel", "coverage": "coverage", "vmm": "vmm"}
+           "debug": "debug-kernel", "coverage": "coverage", "vmm": "vmm",
+           "vmm-part": "vmm, with a fault"}
 CONSOLE = 60			# lines of it, its last, where a boot went wrong
 
 
@@ -75,7 +76,8 @@ def read_run(kernel, what, out, flavour=""):
     except Wrong as error:
         run.problems.append(str(error))
     # A fault in the place of the patched KVM has to be caught, and that is all.
-    faulty = what == "suite-part" and run.found and run.found.plan.patched != "patched"
+    faulty = run.found and run.found.plan.patched != "patched" and \
+        what in ("suite-part", "vmm-part")
     path = out / ("caught.tap" if faulty else "judgement.tap")
     run.lines, problems = ktap.read_tap(path)
     if run.found:

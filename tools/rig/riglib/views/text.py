@@ -258,7 +258,8 @@ def of_flavour(results, lines):
 
 def of_vmm(results):
     """What guest/vmm.c has seen on the patched KVM."""
-    return "".join(f"  {line}\n" for line in results.record("vmm", "patched").log)
+    return "".join(f"  {line}\n" for line in
+                   results.record("vmm", results.plan.patched).log)
 
 
 # ---- faults
