@@ -26,6 +26,8 @@ VARIABLES = ("VMX", "PIN", "MIRROR", "QEMU_ACCEL", "BOOT_LIMIT", "BOOT_STALL")
 # the tests it is tried with.
 SUITE_FAULT = "recalc-not-called"
 SUITE_FAULT_TESTS = "^msr_filter_[in]"
+# The one that QEMU's filter, of one range, has to suffer from
+VMM_FAULT = "written-last-ignored"
 
 # Random programs: a minute's worth
 FUZZ_PROGRAMS = 300
@@ -69,6 +71,9 @@ def of_kernel(kernel, more, own_faults):
     yield Stage(f"{kernel} debug-kernel", [*make, "debug-kernel"],
                 f"{report}/debug/judgement.tap")
     yield Stage(f"{kernel} vmm", [*make, "vmm"], f"{report}/vmm/judgement.tap")
+    if VMM_FAULT in {fault.name for fault in faults}:
+        yield Stage(f"{kernel} vmm with a fault", [*make, "vmm", f"FAULT={VMM_FAULT}"],
+                    f"{report}/vmm-part/caught.tap", fails=True)
     if covered:
         yield Stage(f"{kernel} coverage", [*make, "coverage"],
                     f"{report}/coverage/judgement.tap")
