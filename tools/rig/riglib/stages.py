@@ -46,12 +46,14 @@ def of_kernel(kernel, more, own_faults):
     least those in the lines of the series.  Where the table unreached knows nothing of
     a kernel, there is no telling what the tests should cover."""
     if kernel == "ksrc":
-        make, faults = ["make", f"KSRC={os.environ.get('KSRC', '')}"], True
-        covered = False
+        # Which faults its folder of patches/ has is not known before it is here.
+        make, faults = ["make", f"KSRC={os.environ.get('KSRC', '')}"], tables.faults()
+        names, covered = set(), False
     else:
         make = ["make", f"BASE={kernel}", "KSRC="]
         series = tables.kernels()[kernel]["series"]
         faults = tables.faults(series)
+        names = {fault.name for fault in faults}
         covered = any(tables.holds_for(row["kernels"], kernel, series)
                       for row in tables.read("unreached"))
     report = f"build/{kernel}/report"
@@ -71,13 +73,13 @@ def of_kernel(kernel, more, own_faults):
     yield Stage(f"{kernel} debug-kernel", [*make, "debug-kernel"],
                 f"{report}/debug/judgement.tap")
     yield Stage(f"{kernel} vmm", [*make, "vmm"], f"{report}/vmm/judgement.tap")
-    if VMM_FAULT in {fault.name for fault in faults}:
+    if VMM_FAULT in names:
         yield Stage(f"{kernel} vmm with a fault", [*make, "vmm", f"FAULT={VMM_FAULT}"],
                     f"{report}/vmm-part/caught.tap", fails=True)
     if covered:
         yield Stage(f"{kernel} coverage", [*make, "coverage"],
                     f"{report}/coverage/judgement.tap")
-    if SUITE_FAULT in {fault.name for fault in faults}:
+    if SUITE_FAULT in names:
         yield Stage(f"{kernel} kselftest with a fault",
                     [*make, "kselftest", f"FAULT={SUITE_FAULT}",
                      f"TESTS={SUITE_FAULT_TESTS}"],

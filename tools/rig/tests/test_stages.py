@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import common
-from riglib import stages
+from riglib import stages, tables
 
 
 class Stages(common.Case):
@@ -77,6 +77,14 @@ class Stages(common.Case):
             self.state = state
             self.run_all(made, bad, what=what)
             self.assertEqual(len(count.read_text()), runs, (state, what))
+
+    def test_each_kernel_and_a_tree_of_the_users(self):
+        for what in ("test", "test-all"):
+            for kernel in (*tables.kernels(), "ksrc"):
+                names = [stage.name for stage in stages.stages(what, [kernel])]
+                self.assertIn(f"{kernel} run", names)
+                self.assertEqual(f"{kernel} vmm" in names, what == "test-all")
+                self.assertEqual(len(names), len(set(names)))
 
     def test_interrupted(self):
         """Stages that were not reached are named, and nothing is left running."""
