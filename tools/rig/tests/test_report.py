@@ -258,7 +258,7 @@ class InBrowser(Reports):
         path = self.folder / "report.html"
         path.write_text(page.page(runs))
         with browser.Browser() as opened:
-            for width, media in ((browser.PHONE, "screen"), (801, "screen"),
+            for width, media in ((browser.PHONE, "screen"), (993, "screen"),
                                  (browser.DESK, "screen"), (PAPER, "print")):
                 opened.open(path, width, media=media)
                 self.assertEqual(opened.problems(), [], width)
