@@ -231,18 +231,30 @@ static void connect_monitor(void)
 static void start_qemu(const char *memory, const char *initrd,
 		       const char *incoming)
 {
-	const char *args[] = {
-		QEMU, "-accel", "kvm", "-cpu", "host", "-smp", SMP, "-m", memory,
+	static const char * const common[] = {
+		QEMU, "-accel", "kvm", "-cpu", "host", "-smp", SMP,
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-kernel", "/vmm/bzImage", "-initrd", initrd, "-append",
+		"-kernel", "/vmm/bzImage", "-append",
 		"console=ttyS0,115200 quiet nokaslr",
 		"-chardev", "stdio,id=console,signal=off",
 		"-serial", "chardev:console",
 		"-chardev", "socket,id=monitor,path=" MONITOR ",server=on,wait=off",
 		"-mon", "monitor",
-		incoming ? "-incoming" : NULL, incoming, NULL,
 	};
+	const char *args[ARRAY_SIZE(common) + 7];
+	size_t n = ARRAY_SIZE(common);
 	int in[2], out[2], says;
+
+	memcpy(args, common, sizeof(common));
+	args[n++] = "-m";
+	args[n++] = memory;
+	args[n++] = "-initrd";
+	args[n++] = initrd;
+	if (incoming) {
+		args[n++] = "-incoming";
+		args[n++] = incoming;
+	}
+	args[n] = NULL;
 
 	unlink(MONITOR);
 	vmm.len = 0;
