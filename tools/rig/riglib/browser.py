@@ -11,7 +11,8 @@ PHONE, DESK = 360, 1280		# how wide a page is there, in CSS pixels
 HEIGHT = 800
 # README's, and how large they may be in the repository
 PICTURES = Path("tools/rig/pictures")
-FIRST_SCREEN = 960, 480
+FIRST_SCREEN = 1060, 480	# all columns, and no more
+PLOT_SCREEN = 960		# where a plot is not larger than that
 LARGEST = 100_000		# bytes
 # What sticks out of the page, if anything does; in a box that scrolls it may.
 OVERFLOW = """
@@ -119,4 +120,5 @@ def pictures(page):
         if wrong:
             raise Wrong(f"{page}: {wrong[0]}")
         browser.picture(PICTURES / "report.png")
+        browser.open(page, PLOT_SCREEN)
         browser.picture(PICTURES / "curves.png", "#bench ~ .plot img")
