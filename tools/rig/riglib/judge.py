@@ -15,6 +15,7 @@ not hold: there the two have to end the same way, or as a bug does.  On real VMX
 test may skip on both.  Nowhere may a verdict be missing.
 """
 
+import difflib
 import re
 
 from .ktap import Line
@@ -403,7 +404,9 @@ def judge_flavour(results, faults=(), left_out=()):
 def judge_vmm(results):
     """The VMM sees no difference between the variants, nor do its guests."""
     said = [results.record("vmm", variant).log for variant in results.plan.variants]
-    different = [f"unpatched: {u}, patched: {p}" for u, p in zip(*said) if u != p]
+    sides = {"-": "unpatched", "+": "patched"}
+    different = [f"only {sides[line[0]]}: {line[2:]}"
+                 for line in difflib.ndiff(*said) if line[0] in sides]
     return judge_flavour(results) + [Line(
         said[0] == said[1] and any(line.startswith("nested: ok: ") for line in said[0]),
         "both variants say the same of the VMM and its guests", None,

@@ -530,13 +530,19 @@ def lacking(needs, config):
             if f"CONFIG_{need}{'' if '=' in need else '=y'}" not in lines]
 
 
-def plan_flavour(folder, machine, faults):
-    """A boot for each variant and number of CPUs; and one for each fault, of the tests
-    that it takes."""
-    tree, plan = new_plan("debug", folder, machine)
+def new_plan_of_flavour(what, folder, machine):
+    """A plan for the flavour whose folder it is, and its row of the table."""
+    tree, plan = new_plan(what, folder, machine)
     row = tables.flavours()[tree.folder.name]
     plan.flavour = row["name"]
     plan.lacks = lacking(row["needs"], tree.folder / "obj/.config")
+    return tree, plan, row
+
+
+def plan_flavour(folder, machine, faults):
+    """A boot for each variant and number of CPUs; and one for each fault, of the tests
+    that it takes."""
+    tree, plan, row = new_plan_of_flavour("debug", folder, machine)
     patched = tree.folder / "variants/patched"
     plan.kept = sorted(path.name for path in patched.glob("*.ko"))
     real = ["unpatched", "patched"] if row["variants"] == "both" else ["patched"]
@@ -568,10 +574,8 @@ DUMP_SECONDS = 300
 def plan_coverage(folder, machine, objects):
     """The tests of "make run", on the patched KVM alone; after these, in each boot,
     what was counted in the objects of KVM's, by their names without ".o"."""
-    tree, plan = new_plan("coverage", folder, machine)
-    row = tables.flavours()[tree.folder.name]
-    plan.flavour, plan.variants = row["name"], ["patched"]
-    plan.lacks = lacking(row["needs"], tree.folder / "obj/.config")
+    tree, plan, row = new_plan_of_flavour("coverage", folder, machine)
+    plan.variants = ["patched"]
     kvm = (tree.folder / "obj/arch/x86/kvm").resolve()
     for cpus in map(int, row["boots"]):
         tests = [replace(test, seconds=test.seconds * COUNTING, figures=[],
@@ -597,11 +601,8 @@ VMM_SECONDS = 1800
 
 def plan_vmm(folder, machine, patched="patched"):
     """guest/vmm.c, on both variants, in a boot each."""
-    tree, plan = new_plan("vmm", folder, machine)
-    row = tables.flavours()[tree.folder.name]
-    plan.flavour, plan.patched = row["name"], patched
-    plan.variants = ["unpatched", patched]
-    plan.lacks = lacking(row["needs"], tree.folder / "obj/.config")
+    tree, plan, _ = new_plan_of_flavour("vmm", folder, machine)
+    plan.patched, plan.variants = patched, ["unpatched", patched]
     plan.tests = [Test(
         name="vmm", program="vmm", source="rig", cpus=1, parameters="-",
         seconds=VMM_SECONDS, file=str(tree.folder / "rig/vmm"), machine=machine,

@@ -229,7 +229,13 @@ class Vmm(unittest.TestCase):
             run.results.records.append(results.Record(
                 "5.10", "bochs", f"{variant}-1", variant, "vmm", True, verdict="pass",
                 why="", log=log))
-        return [line.name for line in judge.judge_vmm(run.results) if not line.ok]
+        bad = [line for line in judge.judge_vmm(run.results) if not line.ok]
+        self.details = [text for line in bad for text in line.details]
+        return [line.name for line in bad]
+
+    def test_what_is_missing_is_named_and_nothing_else(self):
+        self.bad(self.SEEN, self.SEEN[1:])
+        self.assertEqual(self.details, [f"only unpatched: {self.SEEN[0]}"])
 
     def test_the_same(self):
         self.assertEqual(self.bad(self.SEEN, self.SEEN), [])
