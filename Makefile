@@ -69,6 +69,7 @@ help:
 	@echo '  make releases  put what "make tree", "make check" and "make run" have found,'
 	@echo '                 on BASE or KSRC, into the table of all trees'
 	@echo '  make readme    put the results of all kernels, and that table, into README'
+	@echo '                 and tools/rig/RESULTS'
 	@echo '  make report    the last runs of all kernels as one page, and as JUnit XML:'
 	@echo '                 build/report/report.html, junit.xml'
 	@echo '  make compare A=... B=...  what changed between two runs, of two commits or two'

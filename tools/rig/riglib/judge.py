@@ -129,11 +129,11 @@ class Judge:
         self.say(ok, text + self.word(test, u, p), reasons(*records), skip)
 
     def readme(self, said, now):
-        """What README says of this kernel, where it is about it."""
-        wrong = [f"README: {row}" for row in said if row not in now]
+        """What RESULTS says of this kernel, where it is about it."""
+        wrong = [f"RESULTS: {row}" for row in said if row not in now]
         wrong += [f"now: {row}" for row in now if row not in said]
         self.say(now and not wrong,
-                 "README has these figures (if not: make readme)", wrong)
+                 "tools/rig/RESULTS has these figures (if not: make readme)", wrong)
 
     # ---- of the tests of the table
 
@@ -230,7 +230,7 @@ def unit_of(row, plan):
 
 
 def judge_tests(results, readme=None):
-    """Of "make run"; readme, what README says of it, where that is about it."""
+    """Of "make run"; readme, what RESULTS says of it, where that is about it."""
     judge = Judge(results)
     for test in results.plan.tests:
         judge.test(test)

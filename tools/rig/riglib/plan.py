@@ -80,7 +80,7 @@ class Plan:
     folder: str			# build/BASE, or that of a flavour
     series: str
     version: str
-    pinned: bool		# the very kernel that README is about
+    pinned: bool		# the very kernel that RESULTS is about
     commit: str
     machine: str
     vmx: str			# in words

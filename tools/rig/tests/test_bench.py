@@ -200,8 +200,8 @@ class Shown(Bench):
 
     @unittest.skipUnless(shutil.which("gnuplot"), "gnuplot is not here")
     def test_readme(self):
-        path = self.folder / "README"
-        shutil.copy("README", path)
+        path = self.folder / "RESULTS"
+        shutil.copy(readme.RESULTS, path)
         rows = curves.of_readme(self.results(), readme.BENCH[0])
         self.assertIn("  lines of KVM, in all             0      34", rows)
         self.assertIn("  change-other, 1 range         1510    1010", rows)

@@ -208,10 +208,10 @@ class Readme(Case):
 
     def test_what_there_are_no_new_results_of_is_kept(self):
         old = ("5.10", "kasan", "1", "3/3", "1>0", "1/1", "0")
-        path = self.folder / "README"
+        path = self.folder / "RESULTS"
         path.write_text(f"{readme.DEBUG[0]}\n\n  {'  '.join(old)}\n\n"
                         f"{readme.DEBUG[1]}\n")
-        with mock.patch.object(readme, "README", path), \
+        with mock.patch.object(readme, "RESULTS", path), \
                 mock.patch.object(readme, "Path", lambda _: self.folder / "none"):
             self.assertEqual(list(readme.debug_rows("5.10", None)), [old])
             self.assertEqual(list(readme.debug_rows("6.1", None)), [])

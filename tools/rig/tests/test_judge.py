@@ -198,28 +198,28 @@ class Missing(Case):
         run = self.recorded()
         now = [("a", "pass")]
         self.assertEqual(run.bad(readme=(now, now)), [])
-        self.assertBad(run, "README", readme=([], now))
-        self.assertBad(run, "README", readme=([], []))
+        self.assertBad(run, "RESULTS", readme=([], now))
+        self.assertBad(run, "RESULTS", readme=([], []))
 
 
 class Readme(Case):
-    """The tables in README, of the results of some kernels."""
+    """The tables in RESULTS, of the results of some kernels."""
 
     def setUp(self):
         super().setUp()
-        for name, value in (("README", self.folder / "README"),
+        for name, value in (("RESULTS", self.folder / "RESULTS"),
                             ("patches_tree", lambda: "123456789012")):
             patched = mock.patch.object(readme, name, value)
             patched.start()
             self.addCleanup(patched.stop)
-        readme.README.write_text("\n".join(
+        readme.RESULTS.write_text("\n".join(
             [readme.TESTS[0], "", readme.TESTS[1], readme.SUITE[0], "",
              "  6.1      its own   73     54     12      6         1          0",
              readme.SUITE[1], "", readme.HOLES[0], "", readme.HOLES[1], ""]))
         self.reports = {kernel: self.recorded(kernel).results()
                         for kernel in ("5.10", "6.1")}
         self.both = readme.tests_table(self.reports)
-        readme.replace(readme.TESTS, self.both, readme.README)
+        readme.replace(readme.TESTS, self.both, readme.RESULTS)
 
     def test_a_column_reads_as_it_was_written(self):
         for kernel, one in self.reports.items():
@@ -228,8 +228,8 @@ class Readme(Case):
 
     def test_a_kernel_without_new_results_keeps_its_column_and_says_so(self):
         readme.replace(readme.TESTS, readme.tests_table(
-            {"5.10": self.reports["5.10"]}), readme.README)
-        lines = readme.README.read_text().split("\n")
+            {"5.10": self.reports["5.10"]}), readme.RESULTS)
+        lines = readme.RESULTS.read_text().split("\n")
         self.assertEqual(sum(line.endswith(readme.EARLIER) for line in lines), 1)
         self.assertEqual(
             [line for line in map(lambda line: line.removesuffix(readme.EARLIER), lines)
@@ -247,12 +247,12 @@ class Readme(Case):
             self.assertEqual([line for line in lines if line.endswith(readme.EARLIER)],
                              [f"  6.1{readme.EARLIER}"])
             self.assertEqual(len(readme.suite_of("6.1")), 1)
-            readme.replace(readme.SUITE, lines, readme.README)
+            readme.replace(readme.SUITE, lines, readme.RESULTS)
 
     def holes(self, *tests):
         """The table of holes that these recorded results make, written and read."""
         lines = readme.holes_table({one: self.reports[one] for one in tests}, {})
-        readme.replace(readme.HOLES, lines, readme.README)
+        readme.replace(readme.HOLES, lines, readme.RESULTS)
         return {line.split()[0]: re.findall("not run|\\S+", line[2 + readme.HOLE:])
                 for line in lines if line.startswith("    ")}
 

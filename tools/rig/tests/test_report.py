@@ -22,7 +22,7 @@ import test_judge
 from riglib import (__main__ as commands, browser, compare, coverage, fuzz, judge, report,
                     results, stages, tables)
 from riglib.errors import Wrong
-from riglib.views import curves, junit, page, tap
+from riglib.views import curves, junit, page, readme, tap
 
 GNUPLOT = shutil.which("gnuplot")
 SELENIUM = importlib.util.find_spec("selenium") and Path("/usr/bin/chromedriver").exists()
@@ -297,6 +297,50 @@ class InBrowser(Reports):
             self.assertEqual(picture.read_bytes()[:4], b"\x89PNG")
         self.assertEqual(sorted(one.name for one in (self.folder / "pictures").iterdir()),
                          ["curves.png", "report.png"])
+
+
+
+class Short(Reports):
+    """The short table in README: what ran last, and what is kept."""
+
+    def table(self):
+        """Written into README, and read back: rows of cells, by kernel."""
+        lines = readme.short_table(report.gather(self.build), {})
+        readme.replace(readme.SHORT, lines, readme.README)
+        kernels = list(tables.kernels())
+        return {line[2:2 + readme.SHORT_NAME].strip(): dict(
+            zip(kernels, readme.cells_of(line))) for line in lines[3:-1]}
+
+    def setUp(self):
+        super().setUp()
+        patch = mock.patch.object(readme, "README", self.folder / "README")
+        patch.start()
+        self.addCleanup(patch.stop)
+        readme.README.write_text(f"{readme.SHORT[0]}\n{readme.SHORT[1]}of\n")
+
+    def test_what_ran(self):
+        self.all()
+        rows = self.table()
+        ok, of = map(int, rows["make run, as expected"]["5.10"].split("/"))
+        self.assertEqual(ok, of)
+        ok, of = map(int, rows["make run, as expected"]["6.12"].split("/"))
+        self.assertLess(ok, of)
+        self.assertEqual(rows["make run, as expected"]["7.2"], "-")
+        self.assertEqual(rows["make kselftest, as expected"]["6.1"], "missing")
+        self.assertEqual(rows["random programs, failed of all"]["5.10"], "0/44")
+        self.assertIn(">", rows["an update, 16 ranges"]["5.10"])
+
+    def test_what_there_are_no_new_results_of_is_kept(self):
+        self.all()
+        before = self.table()
+        shutil.rmtree(self.build / "5.10")
+        self.assertEqual(self.table(), before)
+        # What has run anew, with fewer tests, takes the place of what was.
+        self.ran("5.10", lambda run: run.replace("ok", "not ok", variant="patched"))
+        after = self.table()
+        self.assertNotEqual(after.pop("make run, as expected"),
+                            before.pop("make run, as expected"))
+        self.assertEqual(after, before)
 
 
 class JUnit(Reports):

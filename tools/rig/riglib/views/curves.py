@@ -14,14 +14,14 @@ from . import text
 # The curve that is drawn in characters, too.
 MAIN = "change-other"
 COLUMNS, LINES = 79, 24
-CELL = 8			# characters, of a column in README
+CELL = 8			# characters, of a column in RESULTS
 PANEL = 520, 400		# pixels
 TICS = 25			# along an axis, at most
 DASHES = 5			# kinds of them that gnuplot has
 
 
-# What README has of the curves, and at which point.
-README = (("change-same", 0), ("change-other", 1), ("change-other", 16),
+# What RESULTS has of the curves, and at which point.
+SHOWN = (("change-same", 0), ("change-other", 1), ("change-other", 16),
           ("change-all", 16), ("vcpus-change", 64), ("rdmsr", 0), ("rdmsr", 16),
           ("wrmsr", 16), ("deadline", 0), ("deadline", 16), ("deadline-last", 16))
 
@@ -146,7 +146,7 @@ def of_readme(results, heading):
     """Of some points what each patch changes: a column where any of them changes."""
     by_name = {curve["name"]: curve for curve in tables.read("curves")}
     found = {variant: [text.number((results.record("bench", variant).figures.get(
-        f"{name} {x}") or {"n": None})["n"]) for name, x in README]
+        f"{name} {x}") or {"n": None})["n"]) for name, x in SHOWN]
         for variant in results.plan.variants}
     shown = [variant for i, variant in enumerate(results.plan.variants)
              if not i or found[variant] != found[results.plan.variants[i - 1]]]
@@ -158,7 +158,7 @@ def of_readme(results, heading):
     return [heading, "", row("patches", ["none" if one == "unpatched" else one for one in shown]),
             row("lines of KVM, in all", [lines[variant] for variant in shown]),
             *(row(f"{name}, {count(x, by_name[name]['x'])}", [found[one][i] for one in shown])
-              for i, (name, x) in enumerate(README)),
+              for i, (name, x) in enumerate(SHOWN)),
             *plain(results).rstrip("\n").split("\n"), ""]
 
 

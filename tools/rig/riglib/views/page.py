@@ -235,7 +235,7 @@ def fuzzed(runs):
 
 
 def debug(runs):
-    """Each flavour: a row as README has it, and a cell."""
+    """Each flavour: a row as RESULTS has it, and a cell."""
     for mine in runs.values():
         for run in mine:
             if run.what == "debug":

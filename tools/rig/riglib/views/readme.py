@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The tables in README: written from results, and read back to be compared."""
+"""The tables in tools/rig/RESULTS and the short one in README: written from results,
+and read back to be compared."""
 
 import re
 import subprocess
 from pathlib import Path
 
-from .. import holes, judge, releases, results as res, tables
+from .. import fuzz, holes, judge, releases, report, results as res, tables
 from ..errors import Wrong
 from . import curves, text
 
 README = Path("README")
+RESULTS = Path("tools/rig/RESULTS")
+SHORT = ("What came of it, in short: unpatched>patched where the two differ",
+         "  The cost ")
 TESTS = ('What "make test-all" prints: unpatched>patched where the two differ',
          "  An instruction is ")
 SUITE = ('What "make kselftest" counts, of what is run on both variants',
@@ -23,6 +27,8 @@ DEBUG = ('What "make debug-kernel" says, of kernels built to complain, or otherw
          "  kasan: ")
 PATCHES_README = Path("patches/README")
 NAME, CELL = 33, 10
+SHORT_NAME = 33
+IN_SHORT = ("tests", "suite", "faults", "vmm")
 HOLE, SEEN_CELL = 38, 13
 # Of a kernel that there are no new results of, whose column and counts are kept.
 EARLIER = ", by an earlier run"
@@ -43,7 +49,7 @@ def figures(results):
     """The second part: what was measured."""
     rows = []
     for what, unit, u, p in text.figures(results):
-        # "retired instructions" is what README counts a cost in.
+        # "retired instructions" is what RESULTS counts a cost in.
         named = what if what.startswith(unit) else f"{what}, {unit.split()[-1]}"
         rows.append((named, f"{text.number(u)}>{text.number(p)}"))
         if unit != "merges" and u and p is not None:
@@ -56,10 +62,10 @@ def column(results):
     return verdicts(results) + figures(results)
 
 
-def section(marks):
-    """The lines of README between two marks, the first one with them."""
+def section(marks, path=None):
+    """The lines of RESULTS between two marks, the first one with them."""
     inside = []
-    for line in README.read_text().split("\n"):
+    for line in (path or RESULTS).read_text().split("\n"):
         if line == marks[0]:
             inside.append(line)
         elif line.startswith(marks[1]):
@@ -70,7 +76,7 @@ def section(marks):
 
 
 def column_of(kernel):
-    """What README says of a kernel, as column() has it."""
+    """What RESULTS says of a kernel, as column() has it."""
     rows, at = [], None
     for line in section(TESTS):
         if line.startswith("  test  "):
@@ -85,7 +91,7 @@ def column_of(kernel):
 
 
 def suite_of(kernel):
-    """What README counts of a kernel's suite."""
+    """What RESULTS counts of a kernel's suite."""
     return [tuple(re.split(r"  +", line.strip()))
             for line in section(SUITE) if line.split()[:1] == [kernel]]
 
@@ -97,7 +103,7 @@ def of_suite(results, lines):
 
 
 def comparable(plan):
-    """Whether README is about this kernel, and this machine."""
+    """Whether RESULTS is about this kernel, and this machine."""
     return plan.pinned and plan.exact
 
 
@@ -134,7 +140,7 @@ def patches_tree():
 
 
 def heading_of(kernel):
-    """What README says it was that ran, of a kernel whose column is kept."""
+    """What RESULTS says it was that ran, of a kernel whose column is kept."""
     said = next(line for line in section(TESTS) if line.split()[:1] == [kernel])
     return said.removesuffix(EARLIER) + EARLIER
 
@@ -266,8 +272,68 @@ def releases_table():
         for row in cells] + [""]
 
 
-def replace(marks, new, path=README):
-    """Put lines into a README in the place of those between the two marks."""
+def short_cells(runs):
+    """What README says of a kernel: a name and a value for each of its last runs."""
+    for run in runs:
+        if run.what in IN_SHORT:
+            name = f"make {report.TARGETS[run.what]}, as expected"
+            yield name, (f"{len(run.lines) - len(run.bad)}/{len(run.lines)}"
+                         if run.lines and not run.problems else "missing")
+    flavours = [run for run in runs if run.what == "debug"]
+    if flavours:
+        lines = [line for run in flavours for line in run.lines]
+        yield "make debug-kernel, as expected", "missing" if any(
+            run.problems for run in flavours) else \
+            f"{sum(line.ok for line in lines)}/{len(lines)}"
+    for run in runs:
+        if run.what == "fuzz" and run.found and run.found.plan.variants == ["patched"]:
+            records = run.found.of(test=True)
+            yield "random programs, failed of all", "missing" if run.problems else \
+                f"{sum(len(fuzz.failures(one)) for one in records)}/" \
+                f"{sum(map(fuzz.ran, records))}"
+        if run.what == "tests" and run.found:
+            for name, value in figures(run.found):
+                if name.startswith("filter of "):
+                    yield (name.replace("filter of", "an update,")
+                           .removesuffix(", instructions"), value)
+
+
+def closed(kernel, tests, *suites):
+    """How many of the holes that a kernel has are open unpatched and closed patched."""
+    seen = [hole_seen(row, kernel, tests, *suites) for row in tables.read("holes")]
+    due = [one for one in seen if one != "-"]
+    if any(due):
+        yield "holes, open>closed", f"{due.count('open>closed')}/{len(due)}"
+
+
+def cells_of(line):
+    line = line[2 + SHORT_NAME:]
+    return [line[at:at + CELL + 1].strip() for at in range(0, len(line), CELL + 1)]
+
+
+def short_table(runs, tests, *suites):
+    """README's: of what there are no new results of, the cell is kept."""
+    kernels, old = list(tables.kernels()), {}
+    for line in section(SHORT, README):
+        cells = cells_of(line)
+        if len(cells) == len(kernels) and cells != kernels:
+            old[line[2:2 + SHORT_NAME].strip()] = dict(zip(kernels, cells))
+    new = {kernel: dict([*short_cells(runs.get(kernel, ())),
+                         *closed(kernel, tests, *suites)]) for kernel in kernels}
+    order = merge([*(list(one.items()) for one in new.values()), list(old.items())])
+    lines = [SHORT[0], "", f"  {'':<{SHORT_NAME}}" + "".join(
+        f" {kernel:>{CELL}}" for kernel in kernels)]
+    for name in order:
+        cells = [new[kernel].get(name) or old.get(name, {}).get(kernel, "-")
+                 for kernel in kernels]
+        lines.append(f"  {name:<{SHORT_NAME}}" + "".join(
+            f" {cell:>{CELL}}" for cell in cells))
+    return lines + [""]
+
+
+def replace(marks, new, path=None):
+    """Put lines into a page in the place of those between the two marks."""
+    path = path or RESULTS
     old = path.read_text().split("\n")
     try:
         begin = old.index(marks[0])
@@ -280,15 +346,17 @@ def replace(marks, new, path=README):
 
 
 def update(lines_of):
-    """All kernels' results into README, and into the folders of patches/ on which
-    of them each was run last.  What there are no new results of is kept."""
-    for path in (README, PATCHES_README):
+    """All kernels' results into RESULTS and README, and into the folders of patches/
+    on which of them each was run last.  What there are no new results of is kept."""
+    for path in (RESULTS, PATCHES_README):
         replace(RELEASES, releases_table(), path)
     tests, suites = reported("tests"), reported("suite")
     if not tests:
         raise Wrong("there are no results: make test-all")
     replace(TESTS, tests_table(tests))
-    replace(HOLES, holes_table(tests, suites, reported("suite-part")))
+    parts = reported("suite-part")
+    replace(HOLES, holes_table(tests, suites, parts))
+    replace(SHORT, short_table(report.gather(), tests, suites, parts), README)
     replace(SUITE, suite_table(suites))
     bench = reported("bench").get(BENCHED)
     if bench and comparable(bench.plan):
