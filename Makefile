@@ -37,7 +37,7 @@ MAKEFLAGS += --no-print-directory
 rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)" \
 	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)" FLAVOURS="$(FLAVOURS)"
 
-.PHONY: help run kselftest faults bench fuzz debug-kernel coverage vmm test test-all lint check \
+.PHONY: help run kselftest faults bench fuzz debug-kernel coverage vmm nested test test-all lint check \
 	tree apply patches mbox releases readme report compare pictures setup clean distclean
 
 help:
@@ -54,6 +54,8 @@ help:
 	@echo '                 the tests run, by gcov'
 	@echo '  make vmm       QEMU on the patched host, whose MSR filter is in force in a guest,'
 	@echo '                 in one that was saved and restored, and in a nested one'
+	@echo '  make nested    what VMX=kvm does, in an emulated host: its tests are guests of a'
+	@echo '                 guest'
 	@echo '  make lint      our own code, tables and patch files; no kernel needed'
 	@echo '  make check     the patches on a kernel, each alone; without a boot'
 	@echo '  make test      lint; for 5.10 and next: check, run twice, 300 programs of fuzz;'
@@ -124,7 +126,7 @@ coverage:
 	@$(RIG)/setup all
 	@$(rig) $@
 
-vmm:
+vmm nested:
 	@$(RIG)/setup all vmm
 	@$(rig) $@
 

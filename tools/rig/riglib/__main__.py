@@ -17,6 +17,7 @@
 				the tests, and which lines of KVM they run; DIR is that of
 				the flavour that counts
 	vmm DIR OUT MACHINE [FAULT]
+	nested DIR OUT MACHINE
 				QEMU, on the host kernel of that flavour, and its guests
 	debug OUT FLAVOUR...	what came of these, in OUT/FLAVOUR each
 	judge OUT		once more, of the results that there are
@@ -185,6 +186,11 @@ def debug(out, *names):
 
 def run_vmm(folder, out, machine, fault=""):
     carry_out(plan.plan_vmm(folder, machine, fault or "patched"), out)
+    return judge_again(out)
+
+
+def run_nested(folder, out, machine):
+    carry_out(plan.plan_nested(folder, machine), out)
     return judge_again(out)
 
 
@@ -383,12 +389,13 @@ def check_examples(*folder):
 JUDGES = {
     "tests": judge_tests, "suite": judge_suite, "faults": judge_faults,
     "bench": judge_bench, "fuzz": judge_fuzz, "debug": judge_flavour,
-    "coverage": judge_coverage, "vmm": judge_vmm,
+    "coverage": judge_coverage, "vmm": judge_vmm, "nested": judge_tests,
 }
 COMMANDS = {
     "vmx": vmx, "begin": begin, "tests": run_tests, "suite": run_suite,
     "bench": run_bench, "build-bench": build_bench, "fuzz": run_fuzz,
-    "coverage": run_coverage, "vmm": run_vmm, "flavour": run_flavour, "debug": debug,
+    "coverage": run_coverage, "vmm": run_vmm, "nested": run_nested,
+    "flavour": run_flavour, "debug": debug,
     "faults": run_faults, "judge": judge_again, "build-faults": build_faults,
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
     "count": stages.count_files, "readme": update_readme,

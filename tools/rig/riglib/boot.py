@@ -28,7 +28,7 @@ from .views.terminal import Progress
 
 LIMITS = {"tests": (600, 120), "faults": (1800, 120), "suite": (3600, 300),
           "bench": (1800, 300), "debug": (3600, 600), "fuzz": (7200, 900),
-          "coverage": (3600, 600), "vmm": (3600, 900)}
+          "coverage": (3600, 600), "vmm": (3600, 900), "nested": (7200, 900)}
 POLL = 0.5			# seconds
 LAST_WORDS = 1			# seconds that a panic gets to say more
 POWER_OFF = re.compile(r"^0*([0-9]+)p\[ACPI.*soft power off", re.M)
@@ -84,7 +84,7 @@ class Guest:
         self.listen()
         if self.process.poll() is not None:
             return ""
-        if "Kernel panic" in self.console:
+        if "Kernel panic" in self.console or self.host_panicked():
             time.sleep(LAST_WORDS)
             return "the guest's kernel panicked"
         if now - self.start > self.limit:
@@ -93,6 +93,20 @@ class Guest:
             return (f"the guest hangs: nothing heard of it for {self.stall} s "
                     f"(BOOT_STALL)")
         return None
+
+    def host_panicked(self):
+        """Of a host that is a guest itself: whether the one that it is in did."""
+        return self.machine.name == "nested" and "Kernel panic" in ktap.text_of(
+            self.out / "host-console.log")
+
+    def host_ended(self):
+        """What is wrong with what that one has said."""
+        if self.machine.name != "nested":
+            return ""
+        said = ktap.read_boot(self.out / "host.ktap")
+        wrong = [f"{one.name}: {one.why or one.verdict}" for group in said.groups
+                 for one in group.results if one.verdict != "pass"] + said.problems
+        return f"its own host: {wrong[0]}" if wrong else ""
 
     def kill(self):
         if self.process.poll() is None:
@@ -131,6 +145,7 @@ class Guest:
             why = bail[0] if bail else (
                 f"the guest ended without a verdict (status "
                 f"{self.process.returncode}{self.emulator_said()})")
+        why = why or self.host_ended()
         if not why and cpus != str(self.boot.cpus):
             why = f"the guest has {cpus} CPUs, and is to have {self.boot.cpus}"
         power_off = POWER_OFF.search(ktap.text_of(self.out / "emulator.log"))

@@ -4,6 +4,7 @@
 bochs	emulates a CPU with VMX: anywhere
 kvm	real VMX, by QEMU with KVM
 svm	a CPU with SVM, emulated by QEMU: an AMD host
+nested	what kvm does, in a host that bochs emulates: VMX by KVM, on an emulated CPU
 """
 
 import os
@@ -54,13 +55,16 @@ class Machine:
 
     def rows(self):
         """What the table suite calls this machine, the most special first."""
-        return {"bochs": ("bochs", "vmx"), "kvm": ("vmx",)}.get(self.name, ("svm",))
+        return {"bochs": ("bochs", "vmx"), "svm": ("svm",)}.get(self.name, ("vmx",))
 
     def emulator(self):
         if self.name == "bochs":
             done = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "bochs"],
                                   capture_output=True, text=True, check=False)
             return f"emulated, by Bochs {done.stdout or 'of unknown version'}"
+        if self.name == "nested":
+            return (f"nested, on an emulated CPU: {MACHINES['kvm'].emulator()}, in a "
+                    f"host with VMX {MACHINES['bochs'].emulator()}").replace("real, ", "")
         done = subprocess.run(["qemu-system-x86_64", "--version"],
                               capture_output=True, text=True, check=False)
         version = re.search(r"version (\S+)", done.stdout)
@@ -68,14 +72,19 @@ class Machine:
         return f"{what} QEMU {version[1] if version else 'of unknown version'}"
 
     def program(self):
-        return "bochs-bin" if self.name == "bochs" else "qemu-system-x86_64"
+        return "bochs-bin" if self.name in ("bochs", "nested") else "qemu-system-x86_64"
 
     def command(self, image, out, cpus):
         """The emulator's command line; its working folder is out."""
         if not shutil.which(self.program()):
             raise Wrong(f"{self.program()} is not here: make setup")
-        if self.name == "bochs":
+        if self.name == "nested":
+            self.prepare_bochs(image / "host", out, cpus)
+            with open(out / "bochsrc", "a", encoding="utf-8") as rc:
+                rc.write(PORTS_OF_NESTED)
+        elif self.name == "bochs":
             self.prepare_bochs(image, out, cpus)
+        if self.program() == "bochs-bin":
             return ["bochs-bin", "-q", "-f", "bochsrc", "-rc", "rc"]
         accel = self.accel
         if self.name == "kvm" and os.environ.get("QEMU_ACCEL"):
@@ -112,10 +121,17 @@ class Machine:
         (out / "rc").write_text("c\n")
 
 
+# A host's own console and results, and what its guest has in their place.  The last
+# word on a port is the one that Bochs heeds.
+PORTS_OF_NESTED = "".join(
+    f"com{port}: enabled=1, mode=file, dev={name}\n" for port, name in enumerate(
+        ("host-console.log", "host.ktap", "console.log", "results.ktap"), 1))
+
 MACHINES = {machine.name: machine for machine in (
     Machine("bochs", "kvm-intel", exact=True),
     Machine("kvm", "kvm-intel", exact=False, suite_memory=6144,
             accel=("-accel", "kvm", "-cpu", "host")),
+    Machine("nested", "kvm-intel", exact=False),
     Machine("svm", "kvm-amd", exact=False,
             # KVM before 5.15 has no nested page tables of five levels.
             accel=("-accel", "tcg", "-cpu", "max,+svm,-la57"), command_line=LBRV),

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from . import plan as plans
 from .errors import Wrong
 from .machines import (CLEAR_CPUID, CLEAR_CPUID_SUITE, COMMAND_LINE, MACHINES)
 
@@ -114,11 +115,7 @@ class Image:
 
     def qemu(self):
         """QEMU, its guest, and a guest that has all that but its own init."""
-        for path in (QEMU, *QEMU_OPENS):
-            self.file(path, path)
-        self.libraries([QEMU])
-        self.file("/bin/busybox", BUSYBOX)
-        self.entries["/bin/sh"] = "slink /bin/sh busybox 777 0 0"
+        self.qemu_itself()
         self.file("/vmm/bzImage", self.folder / "obj/arch/x86/boot/bzImage", 644)
         init = {"/init": f"file /init {self.folder / 'rig/vmm'} 755 0 0"}
         devices = {path: entry for path, entry in self.entries.items()
@@ -139,7 +136,16 @@ class Image:
         self.initramfs(nested, "nested.gz")
         self.file("/vmm/nested.gz", self.path / "nested.gz", 644)
 
-    def make(self):
+    def qemu_itself(self):
+        for path in (QEMU, *QEMU_OPENS):
+            self.file(path, path)
+        self.libraries([QEMU])
+        self.file("/bin/busybox", BUSYBOX)
+        for applet in ("sh", "stty", "ln"):
+            self.entries[f"/bin/{applet}"] = f"slink /bin/{applet} busybox 777 0 0"
+
+    def begin(self):
+        """What every image has."""
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True)
         self.dir("/dev")
@@ -149,6 +155,9 @@ class Image:
             # The first boot and its repeat are one and the same.
             self.written(f"/plan.{boot.cpus}", f"plan.{boot.cpus}", init_plan(boot))
         self.modules()
+
+    def make(self):
+        self.begin()
         programs = self.tests()
         if self.suite:
             self.libraries(programs)
@@ -157,8 +166,14 @@ class Image:
             self.qemu()
         large = self.suite or self.plan.what == "vmm"
         memory = self.machine.suite_memory if large else self.machine.memory
-        (self.path / "memory").write_text(f"{memory}\n")
         more = CLEAR_CPUID_SUITE if self.suite else CLEAR_CPUID
+        self.finish(memory, more)
+        if self.machine.name == "nested":
+            Host(self).make()
+
+    def finish(self, memory, more):
+        """The machine that it is for, the kernel, and the initramfs."""
+        (self.path / "memory").write_text(f"{memory}\n")
         (self.path / "cmdline").write_text(
             f"{COMMAND_LINE} {more} {self.machine.command_line}".rstrip() + "\n")
         if self.plan.what == "coverage":
@@ -195,6 +210,32 @@ class Image:
             said = (done.stdout + done.stderr).strip().split("\n")[-1]
             raise Wrong(f"grub-mkrescue: {said}")
         shutil.rmtree(iso)
+
+
+class Host(Image):
+    """The image of an emulated host that runs QEMU, with another one as its guest."""
+
+    def __init__(self, guest):
+        super().__init__(guest.plan, guest.name)
+        self.guest = guest.path
+        self.path = guest.path / "host"
+        boot, self.programs = plans.host_boot(guest.plan, guest.boots[0])
+        self.boots = [boot]
+        self.machine = MACHINES["bochs"]
+        self.entries = {}
+
+    def make(self):
+        self.begin()
+        for test in self.programs:
+            self.file(f"/tests/rig/{Path(test.file).name}", test.file)
+        self.qemu_itself()
+        for name in ("bzImage", "initramfs.gz"):
+            self.file(f"/guest/{name}", self.guest / name, 644)
+        # As it is there, but for the folder.
+        command = MACHINES["kvm"].command(self.guest, self.guest, self.boots[0].cpus)
+        self.written("/guest/command", "command", "".join(
+            word.replace(str(self.guest), "/guest") + "\n" for word in command))
+        self.finish(self.machine.suite_memory, CLEAR_CPUID)
 
 
 def images(plan):

@@ -33,6 +33,7 @@ SLOWER = 10
 
 # Random programs
 FUZZ = "msr_filter_fuzz_test"
+FEW_PROGRAMS = "-q -n 4"	# where each takes long
 
 
 @dataclass
@@ -503,7 +504,7 @@ def plan_bench(folder, machine, states):
 # Of random programs the kernel's own complaints count here: what fails is not shrunk.
 # Several CPUs take turns in one emulator, and the programs wait for each.
 def fuzz_arguments(cpus):
-    return "-q" if cpus == 1 else "-q -n 4"
+    return "-q" if cpus == 1 else FEW_PROGRAMS
 
 
 def tests_of_flavour(tree, plan, cpus, programs):
@@ -610,6 +611,43 @@ def plan_vmm(folder, machine, patched="patched"):
     for variant in plan.variants:
         add_boot(plan, variant, variant, machine, 1, [variant])
     return plan
+
+
+# ---- VMX=kvm, in an emulated host
+
+# How much slower guests are whose host is a guest itself; and of guest time of that
+# host, for all of it.
+NESTED_SLOWER = 20
+HOST_SECONDS = 7200
+
+
+def plan_nested(folder, machine):
+    """The tests of "make run", on a host that is the guest of an emulated one."""
+    del machine		# it is emulated, even where there is VMX
+    tree, plan = new_plan("nested", folder, "nested")
+    plan.variants = ["unpatched", "patched"]
+    plan.tests = [replace(test, seconds=test.seconds * NESTED_SLOWER,
+                          arguments=FEW_PROGRAMS if test.program == FUZZ else "")
+                  for test in tests_of_table(tree, plan)]
+    for cpus in sorted({test.cpus for test in plan.tests}):
+        for variant in plan.variants:
+            name = f"{variant}-{cpus}"
+            add_boot(plan, name, name, "nested", cpus, [variant])
+    return plan
+
+
+def host_boot(plan, boot):
+    """What the emulated host of a boot does, on the patched KVM: see whether it is one
+    that VMX=kvm would be chosen on, and run QEMU."""
+    folder = Path(plan.folder)
+    tests = [Test(name=name, program=name, source="rig", cpus=boot.cpus,
+                  parameters="kvm_intel.nested=1", seconds=seconds, file=str(file),
+                  machine="bochs")
+             for name, seconds, file in (
+                 ("vmx-probe", 60, folder / "rig/vmx-probe"),
+                 ("qemu", HOST_SECONDS, "tools/rig/guest/nested.sh"))]
+    steps = {"patched": list(Stepper(plan, "bochs").variant("patched", tests))}
+    return Boot("host", boot.image, "bochs", boot.cpus, ["patched"], steps), tests
 
 
 def jobs():

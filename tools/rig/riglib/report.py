@@ -19,7 +19,8 @@ OUT = BUILD / "report"
 # The folder of a run, and the target of make that it is of; flavours have one each.
 TARGETS = {"tests": "run", "suite": "kselftest", "suite-part": "kselftest, a part",
            "faults": "faults", "fuzz": "fuzz", "bench": "bench",
-           "debug": "debug-kernel", "coverage": "coverage", "vmm": "vmm",
+           "debug": "debug-kernel", "coverage": "coverage", "nested": "nested",
+           "vmm": "vmm",
            "vmm-part": "vmm, with a fault"}
 CONSOLE = 60			# lines of it, its last, where a boot went wrong
 

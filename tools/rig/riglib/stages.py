@@ -73,6 +73,7 @@ def of_kernel(kernel, more, own_faults):
     yield Stage(f"{kernel} debug-kernel", [*make, "debug-kernel"],
                 f"{report}/debug/judgement.tap")
     yield Stage(f"{kernel} vmm", [*make, "vmm"], f"{report}/vmm/judgement.tap")
+    yield Stage(f"{kernel} nested", [*make, "nested"], f"{report}/nested/judgement.tap")
     if VMM_FAULT in names:
         yield Stage(f"{kernel} vmm with a fault", [*make, "vmm", f"FAULT={VMM_FAULT}"],
                     f"{report}/vmm-part/caught.tap", fails=True)

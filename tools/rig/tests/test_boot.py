@@ -20,6 +20,24 @@ out, console = open("results.ktap", "w"), open("console.log", "w")
 def say(text):
     print(text, file=out, flush=True)
 say("KTAP version 1\n# rig: host cpu: 1 x none")
+# Of a nested one, what the emulated host says; it says nothing of how that ended.
+if "host-panics" in sys.argv:
+    open("host-console.log", "w").write("Kernel panic - not syncing: because")
+    time.sleep(60)
+ok = "not ok" if "host-fails" in sys.argv else "ok"
+if "host-is-silent" not in sys.argv:
+    open("host.ktap", "w").write(f"""KTAP version 1
+# rig: host cpu: 1 x none
+    KTAP version 1
+    # Subtest: patched
+    # rig: took: 0.01
+    # rig: why: exit status 1
+    {ok} 1 qemu
+    1..1
+{ok} 1 patched
+1..1
+# rig: totals: pass {int(ok == 'ok')} fail {int(ok != 'ok')} skip 0
+""")
 n = groups = failed = total = 0
 group = None
 def end():
@@ -63,9 +81,10 @@ class Fake(machines.Machine):
 class Boots(common.Case):
     def setUp(self):
         super().setUp()
-        self.fake = Fake("bochs", "kvm-intel", exact=True)
         Fake.misdeeds = ()
-        for patch in (mock.patch.dict(machines.MACHINES, {"bochs": self.fake}),
+        fakes = {name: Fake(name, "kvm-intel", exact=True)
+                 for name in ("bochs", "nested")}
+        for patch in (mock.patch.dict(machines.MACHINES, fakes),
                       mock.patch.object(pack.Image, "make", self.make_image),
                       mock.patch.object(boot, "POLL", 0.01),
                       mock.patch.object(boot, "LAST_WORDS", 0.1),
@@ -79,17 +98,17 @@ class Boots(common.Case):
         for one in image.boots:
             (image.path / "plan.1").write_text(pack.init_plan(one))
 
-    def boots(self, *misdeeds, variants=("a", "b", "c"), times=1):
+    def boots(self, *misdeeds, variants=("a", "b", "c"), times=1, machine="bochs"):
         Fake.misdeeds = misdeeds
         # Who waits for one that hangs need not wait long; else the machine may be slow.
         if any(one.endswith("-hangs") for one in misdeeds):
             os.environ["BOOT_STALL"] = "3"
-        test = plan.Test("t", "t", "own", 1, "-", 9, __file__, "bochs")
+        test = plan.Test("t", "t", "own", 1, "-", 9, __file__, machine)
         steps = {name: [plan.Step("load kvm.ko", "load /kvm.ko"),
                         plan.Step("t", "test t 9 /t", True)] for name in variants}
         made = plan.Plan("faults", "5.10", str(self.folder), "s", "v", False, "c",
-                         "bochs", "x", "i", variants=list(variants), tests=[test],
-                         boots=[plan.Boot(name, "one", "bochs", 1, list(variants),
+                         machine, "x", "i", variants=list(variants), tests=[test],
+                         boots=[plan.Boot(name, "one", machine, 1, list(variants),
                                           steps)
                                 for name in ["one", "two", *map(str, range(3, 99))][:times]])
         pack.images(made)
@@ -143,6 +162,50 @@ class Boots(common.Case):
         """Where no variant was come to, booting it again is in vain."""
         endings, _ = self.boots("boot-panics")
         self.assertEqual(len(endings), 1)
+
+
+    def test_a_host_that_is_a_guest(self):
+        """What the host says that it is in counts, too."""
+        endings, _ = self.boots(machine="nested")
+        self.assertEqual([ending.why for ending in endings], [""])
+        for misdeed, why in (("host-fails", "its own host: qemu: exit status 1"),
+                             ("host-is-silent", "its own host: "),
+                             ("host-panics", "the guest's kernel panicked")):
+            endings, _ = self.boots(misdeed, machine="nested")
+            self.assertFalse(endings[0].whole, misdeed)
+            self.assertIn(why, endings[0].why)
+
+
+class Nested(common.Case):
+    def test_the_command_is_that_of_kvm(self):
+        """Word by word, in the image of a host that loads KVM with nested=1."""
+        made = plan.Plan("nested", "5.10", str(self.folder), "s", "v", False, "c",
+                         "nested", "x", "i", variants=["patched"])
+        one = plan.Boot("patched-1", "one", "nested", 1, ["patched"], {})
+        made.boots = [one]
+        for name in ("rig/init", "rig/vmx-probe", "variants/patched/kvm.ko",
+                     "variants/patched/kvm-intel.ko"):
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).touch()
+        guest = pack.Image(made, "one")
+        guest.path.mkdir(parents=True)
+        for name in ("bzImage", "initramfs.gz"):
+            (guest.path / name).touch()
+        (guest.path / "memory").write_text("1024\n")
+        (guest.path / "cmdline").write_text("console=ttyS0 quiet\n")
+        host = pack.Host(guest)
+        with mock.patch.object(pack.Image, "qemu_itself"), \
+                mock.patch.object(pack.Image, "finish"), \
+                mock.patch.object(machines.shutil, "which", lambda name: name):
+            host.make()
+        said = (host.path / "command").read_text().split("\n")
+        self.assertEqual(said[:5], ["qemu-system-x86_64", "-accel", "kvm", "-cpu",
+                                    "host"])
+        self.assertIn("console=ttyS0 quiet", said)
+        self.assertEqual(said[said.index("-kernel") + 1], "/guest/bzImage")
+        self.assertEqual(said[said.index("-serial") + 1], "file:console.log")
+        self.assertIn("load /variants/patched/kvm-intel.ko nested=1",
+                      (host.path / "plan.1").read_text())
 
 
 class Ends(unittest.TestCase):

@@ -84,6 +84,7 @@ class Stages(common.Case):
                 names = [stage.name for stage in stages.stages(what, [kernel])]
                 self.assertIn(f"{kernel} run", names)
                 self.assertEqual(f"{kernel} vmm" in names, what == "test-all")
+                self.assertEqual(f"{kernel} nested" in names, what == "test-all")
                 self.assertEqual(len(names), len(set(names)))
 
     def test_interrupted(self):

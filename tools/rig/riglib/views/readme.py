@@ -28,7 +28,7 @@ DEBUG = ('What "make debug-kernel" says, of kernels built to complain, or otherw
 PATCHES_README = Path("patches/README")
 NAME, CELL = 33, 10
 SHORT_NAME = 33
-IN_SHORT = ("tests", "suite", "faults", "vmm")
+IN_SHORT = ("tests", "suite", "faults", "vmm", "nested")
 HOLE, SEEN_CELL = 38, 13
 # Of a kernel that there are no new results of, whose column and counts are kept.
 EARLIER = ", by an earlier run"
