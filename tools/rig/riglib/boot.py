@@ -26,7 +26,7 @@ from .errors import Wrong
 from .machines import MACHINES
 from .views.terminal import Progress
 
-LIMITS = {"tests": (600, 120), "faults": (1800, 120), "suite": (3600, 300),
+LIMITS = {"tests": (600, 120), "faults": (5400, 120), "suite": (3600, 300),
           "bench": (1800, 300), "debug": (3600, 600), "fuzz": (7200, 900),
           "coverage": (3600, 600), "vmm": (3600, 900), "nested": (7200, 900)}
 POLL = 0.5			# seconds
