@@ -8,7 +8,7 @@ VMX ?= auto
 KSRC ?=
 V ?= 0
 JOBS ?= $(shell nproc)
-export SEED PROGRAMS UNPATCHED
+export SEED PROGRAMS UNPATCHED KUT
 export KSRC KCONFIG KEXTRA TREE VMX V CACHE MIRROR PIN JOBS FAULTS FLAVOURS TESTS FRESH BOOT_LIMIT BOOT_STALL QEMU_ACCEL
 
 RIG := tools/rig
@@ -20,6 +20,11 @@ BASES := $(shell awk '!/^\#/ && NF { print $$1 }' $(RIG)/tables/kernels)
 ifeq ($(KSRC),)
 ifeq ($(filter $(BASE),$(BASES)),)
 $(error BASE=$(BASE) is unknown, there is: $(BASES))
+endif
+endif
+ifneq ($(KUT),)
+ifeq ($(wildcard $(KUT)/x86/unittests.cfg),)
+$(error KUT=$(KUT) has no x86/unittests.cfg: it is to be a tree of kvm-unit-tests)
 endif
 endif
 ifneq ($(KEXTRA),)
@@ -96,6 +101,7 @@ help:
 	@echo '  TESTS=REGEX    only the tests of "make kselftest" whose names match'
 	@echo '  FAULT=NAME     a fault in place of the patched KVM of "make kselftest",'
 	@echo '                 or of "make vmm"'
+	@echo '  KUT=DIR        a tree of kvm-unit-tests: "make vmm" runs these, under its QEMU'
 	@echo '  FAULTS=REGEX   only the faults of "make faults" whose names match'
 	@echo '  FLAVOURS=A,B   only these of the kernels of "make debug-kernel"'
 	@echo '  OWN=1          only the faults in the lines of the series'

@@ -18,6 +18,7 @@
 				the flavour that counts
 	vmm DIR OUT MACHINE [FAULT]
 	nested DIR OUT MACHINE
+	kut DIR OUT MACHINE
 				QEMU, on the host kernel of that flavour, and its guests
 	debug OUT FLAVOUR...	what came of these, in OUT/FLAVOUR each
 	judge OUT		once more, of the results that there are
@@ -53,7 +54,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from . import (bench, boot, browser, children, compare, coverage, examples, faults,
-               fuzz, judge, kunit, machines, pack, plan, record, releases, report,
+               fuzz, judge, kunit, kut, machines, pack, plan, record, releases, report,
                results, stages, tables)
 from .errors import Wrong
 from .views import coverage as covered, curves, junit, page, readme, tap, terminal, text
@@ -192,6 +193,17 @@ def run_vmm(folder, out, machine, fault=""):
 def run_nested(folder, out, machine):
     carry_out(plan.plan_nested(folder, machine), out)
     return judge_again(out)
+
+
+def run_kut(folder, out, machine):
+    carry_out(kut.plan_kut(folder, machine), out)
+    return judge_again(out)
+
+
+def judge_kut(found, out):
+    lines = kut.judge_kut(found)
+    show(out, text.of_flavour(found, lines))
+    return finish(out, lines)
 
 
 def judge_vmm(found, out):
@@ -389,12 +401,12 @@ def check_examples(*folder):
 JUDGES = {
     "tests": judge_tests, "suite": judge_suite, "faults": judge_faults,
     "bench": judge_bench, "fuzz": judge_fuzz, "debug": judge_flavour,
-    "coverage": judge_coverage, "vmm": judge_vmm, "nested": judge_tests,
+    "coverage": judge_coverage, "vmm": judge_vmm, "nested": judge_tests, "kut": judge_kut,
 }
 COMMANDS = {
     "vmx": vmx, "begin": begin, "tests": run_tests, "suite": run_suite,
     "bench": run_bench, "build-bench": build_bench, "fuzz": run_fuzz,
-    "coverage": run_coverage, "vmm": run_vmm, "nested": run_nested,
+    "coverage": run_coverage, "vmm": run_vmm, "nested": run_nested, "kut": run_kut,
     "flavour": run_flavour, "debug": debug,
     "faults": run_faults, "judge": judge_again, "build-faults": build_faults,
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,

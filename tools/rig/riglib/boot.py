@@ -28,7 +28,8 @@ from .views.terminal import Progress
 
 LIMITS = {"tests": (600, 120), "faults": (5400, 120), "suite": (3600, 300),
           "bench": (1800, 300), "debug": (3600, 600), "fuzz": (7200, 900),
-          "coverage": (3600, 600), "vmm": (3600, 900), "nested": (7200, 900)}
+          "coverage": (3600, 600), "vmm": (3600, 900), "nested": (7200, 900),
+          "kut": (7200, 900)}
 POLL = 0.5			# seconds
 LAST_WORDS = 1			# seconds that a panic gets to say more
 POWER_OFF = re.compile(r"^0*([0-9]+)p\[ACPI.*soft power off", re.M)

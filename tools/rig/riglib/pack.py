@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import plan as plans
+from . import kut, plan as plans
 from .errors import Wrong
 from .machines import (CLEAR_CPUID, CLEAR_CPUID_SUITE, COMMAND_LINE, MACHINES)
 
@@ -15,7 +15,10 @@ BUSYBOX = "/bin/busybox"
 QEMU = "/usr/bin/qemu-system-x86_64"
 # What QEMU opens for a guest that has a kernel and a serial port.
 QEMU_OPENS = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/linuxboot_dma.bin",
-              "/usr/share/qemu/kvmvapic.bin")
+              "/usr/share/qemu/multiboot_dma.bin", "/usr/share/qemu/kvmvapic.bin")
+# What guest/nested.sh and guest/kut.sh need of busybox
+APPLETS = ("sh", "stty", "ln", "cat", "cut", "date", "grep", "head", "md5sum", "sed", "sort",
+           "tail", "tr", "uniq")
 # What guest/gcov-dump.c has said, in a boot's folder.
 COUNTED = "counted"
 GRUB = """set timeout=0
@@ -141,7 +144,7 @@ class Image:
             self.file(path, path)
         self.libraries([QEMU])
         self.file("/bin/busybox", BUSYBOX)
-        for applet in ("sh", "stty", "ln"):
+        for applet in APPLETS:
             self.entries[f"/bin/{applet}"] = f"slink /bin/{applet} busybox 777 0 0"
 
     def begin(self):
@@ -164,7 +167,11 @@ class Image:
             self.surroundings()
         if self.plan.what == "vmm":
             self.qemu()
-        large = self.suite or self.plan.what == "vmm"
+        if self.plan.what == "kut":
+            self.qemu_itself()
+            for path, source in kut.files(self.plan):
+                self.file(path, source)
+        large = self.suite or self.plan.what in ("vmm", "kut")
         memory = self.machine.suite_memory if large else self.machine.memory
         more = CLEAR_CPUID_SUITE if self.suite else CLEAR_CPUID
         self.finish(memory, more)

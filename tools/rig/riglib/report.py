@@ -20,6 +20,7 @@ OUT = BUILD / "report"
 TARGETS = {"tests": "run", "suite": "kselftest", "suite-part": "kselftest, a part",
            "faults": "faults", "fuzz": "fuzz", "bench": "bench",
            "debug": "debug-kernel", "coverage": "coverage", "nested": "nested",
+           "kut": "vmm, kvm-unit-tests",
            "vmm": "vmm",
            "vmm-part": "vmm, with a fault"}
 CONSOLE = 60			# lines of it, its last, where a boot went wrong

@@ -173,7 +173,7 @@ def lint():
     """What is wrong with the tables, a line each."""
     known = set(kernels()) | folders() | {"*", "-"}
     for name in ("tests", "figures", "suite", "skips", "packages", "holes",
-                 "curves", "flavours", "fuzz", "coverage", "unreached"):
+                 "curves", "flavours", "fuzz", "coverage", "unreached", "kut"):
         try:
             read(name)
         except Wrong as error:
@@ -243,6 +243,11 @@ def lint():
             yield f"flavours: {row['name']}: a host cannot have {row['boots']} CPUs"
         if row["target"] not in TARGETS:
             yield f"flavours: {row['name']}: no make {row['target']} boots it"
+    for row in read("kut"):
+        if row["what"] not in ("left-out", "chance"):
+            yield f"kut: {row['name']}: it cannot be {row['what']}"
+        if not set(row["kernels"].split(",")) <= known:
+            yield f"kut: {row['name']}: unknown kernel in {row['kernels']}"
     for name in ("coverage", "unreached"):
         for row in read(name):
             if not set(row["kernels"].split(",")) <= known:
