@@ -461,6 +461,9 @@ def fault_verdict(results, name, caught):
     wrong = [record for record in records if not record.test and
              record.verdict != "pass"]
     missing = [record for record in tests if record.verdict == "missing"]
+    if any("BOOT_LIMIT" in record.why for record in crashed):
+        return False, f"{name}: its boot took too long, which says nothing of it", \
+            list(reasons(*crashed))
     if crashed:
         said += f" ({crashed[0].why})"
     elif wrong:

@@ -540,6 +540,19 @@ class Faults(Case):
             verdicts[name] = line.ok and verdicts.get(name, True)
         return verdicts
 
+    def test_a_boot_that_takes_too_long_catches_nothing(self):
+        """A host that hangs may be a fault's doing; the time of day is not."""
+        for why, ok in (("the guest hangs: nothing heard of it for 120 s (BOOT_STALL)",
+                         True),
+                        ("the guest is still running after 1800 s (BOOT_LIMIT)",
+                         False)):
+            def spoil(record, why=why):
+                if record.variant == "first" and record.name == "msr_filter_test":
+                    record.verdict, record.why = "crash", why
+
+            found = self.run_of(["first"], spoil)
+            self.assertEqual(self.verdicts(found, [self.fault("first")])["first"], ok)
+
     def test_10_host_panics(self):
         """A fault that takes its host along is caught, and the others are judged."""
         names = ("first", "panics", "last")
