@@ -241,6 +241,10 @@ def lint():
             yield f"flavours: {row['name']}: unknown kernel in {row['kernels']}"
         if not all(re.fullmatch("[1-9]", cpus) for cpus in row["boots"]):
             yield f"flavours: {row['name']}: a host cannot have {row['boots']} CPUs"
+        try:
+            re.compile(row["ours"] if row["ours"] != "*" else "")
+        except re.error as error:
+            yield f"flavours: {row['name']}: {row['ours']}: {error}"
         if row["target"] not in TARGETS:
             yield f"flavours: {row['name']}: no make {row['target']} boots it"
     for row in read("kut"):

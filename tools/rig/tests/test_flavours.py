@@ -106,8 +106,20 @@ class Flavours(Case):
                      "BUG: KCSAN: data-race in vcpu_enter_guest+0x19/0x20 / "
                      "kvm_vcpu_kick+0x1/0x80")
         self.assertEqual(run.bad(), [])
-        run.complain("bug_test", "patched", RACE.replace("kick", "block"))
+        run.complain("bug_test", "patched",
+                     RACE.replace("kick+0x1a/0x40", "kick_msr+0x1/0x4"))
         self.assertOne(run, "bug_test", "patched-1: no complaint")
+
+    def test_a_race_is_judged_where_msrs_are_and_all_else_everywhere(self):
+        run = Run("kcsan")
+        for name, variant in (("msr_test", "patched"), ("checks", "unpatched")):
+            run.complain(name, variant, RACE)
+        self.assertEqual(run.bad(), [])
+        for text in ("WARNING: possible deadlock", "BUG: KCSAN: data-race in "
+                     "kvm_msr_allowed [kvm] / kvm_vm_ioctl [kvm]"):
+            run = Run("kcsan")
+            run.complain("msr_test", "patched", text)
+            self.assertOne(run, "msr_test", "patched-1: no complaint")
 
     def test_a_failure_is_one_whatever_both_complain_of(self):
         run = Run()
