@@ -637,6 +637,8 @@ struct fuzz_vcpu {
 	bool lbr;
 	/* Was being created when the last filter was set */
 	bool raced;
+	/* Has not run since it was restored */
+	bool restored;
 	bool in_l2;
 	/* Of vCPU 0: whose bitmap it is, and whether L1 has one */
 	unsigned int l2;
@@ -1239,6 +1241,7 @@ static void run_vcpu(struct fuzz_vcpu *v, enum fuzz_order order)
 	u64 cmd;
 
 	v->g->order = order;
+	v->restored = false;
 	for (;;) {
 		vcpu_run(v->vcpu);
 		if (run->exit_reason != KVM_EXIT_X86_RDMSR &&
@@ -1739,6 +1742,16 @@ static void drop_vmx_msrs(struct kvm_x86_state *state)
 }
 
 /* The state of all vCPUs, and where it goes to */
+/*
+ * Restored, and saved again before it has run, an enlightened VMCS is what happens
+ * to be in KVM's shadow VMCS: KVM maps it on the first run only.  No filter has a
+ * part in that.
+ */
+static bool can_save_vm(void)
+{
+	return is_svm || !is_enlightened() || !vm.vcpus[0].restored;
+}
+
 static void restore_vm(bool copy, enum fuzz_copy when)
 {
 	struct kvm_x86_state *states[NR_VCPUS];
@@ -1773,6 +1786,7 @@ static void restore_vm(bool copy, enum fuzz_copy when)
 		vcpu_load_state(vm.vcpus[i].vcpu, states[i]);
 		vcpu_ioctl(vm.vcpus[i].vcpu, KVM_SET_LAPIC, &apics[i]);
 		kvm_x86_state_cleanup(states[i]);
+		vm.vcpus[i].restored = true;
 		/* Not all kernels have it saved. */
 		if (has_lbr && copy)
 			vm.vcpus[i].lbr =
@@ -1977,10 +1991,12 @@ static void do_step(const struct fuzz_step *step)
 		go_to_cpu(step->arg);
 		break;
 	case FUZZ_RESTORE:
-		restore_vm(false, FUZZ_FILTER_LAST);
+		if (can_save_vm())
+			restore_vm(false, FUZZ_FILTER_LAST);
 		break;
 	case FUZZ_COPY:
-		restore_vm(true, step->arg);
+		if (can_save_vm())
+			restore_vm(true, step->arg);
 		break;
 	case FUZZ_ENTER:
 		if ((vm.arg & FUZZ_NESTED) && !first->in_l2)
