@@ -63,8 +63,17 @@
  * After the last line the machine powers off.  When init itself cannot go on it
  * says "Bail out! WHY" instead.  There is no other way out: what is left to the
  * watchdog outside is a panic, or a hang.
+ *
+ * "init PLAN RESULTS" does the same on a host that runs and is not the rig's, as
+ * any process, for "make host-test".  There it mounts nothing and powers nothing
+ * off, what the kernel said before is not looked at, what is killed is only what a
+ * test has started, and SIGINT, SIGTERM and SIGHUP end the test that runs, and init
+ * with "Bail out!".  Modules that it has loaded stay then: the caller removes them.
+ * Its exit status is 0 unless it bailed out.
  */
 #define _GNU_SOURCE
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -75,6 +84,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -157,10 +167,17 @@ static const char * const kernel_complaints[] = {
 
 static int console = -1, results = -1, kmsg = -1;
 
+/* Whether this is a process of a host that is not ours, and not its PID 1. */
+static bool guest_of_host;
+
+/* The signal that is to end us there. */
+static int end_signal;
+
 /* Of the whole boot. */
 static unsigned int passed, failed, skipped;
 
-/* The sequence number of the kernel's next log record. */
+/* The sequence number of the kernel's next log record; on a host, not yet known. */
+#define ANY_RECORD	(~0ULL)
 static unsigned long long next_record;
 
 /* Of the group that runs: its number, its tests and how many failed. */
@@ -255,8 +272,12 @@ static __printf(2, 3) void state(const char *key, const char *fmt, ...)
 }
 
 /* The emulated UART drops what it still holds when the power goes. */
-static void __noreturn power_off(void)
+static void __noreturn power_off(int status)
 {
+	if (guest_of_host) {
+		tcdrain(results);
+		exit(status);
+	}
 	sync();
 	tcdrain(results);
 	tcdrain(console);
@@ -278,7 +299,7 @@ static __printf(1, 2) void __noreturn bail_out(const char *fmt, ...)
 
 	ktap("Bail out! %s\n", why);
 	say("rig: Bail out! %s\n", why);
-	power_off();
+	power_off(1);
 }
 
 static double seconds(void)
@@ -287,6 +308,12 @@ static double seconds(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+/* Which signal has told us to end, or 0. */
+static int told_to_end(void)
+{
+	return __atomic_load_n(&end_signal, __ATOMIC_RELAXED);
 }
 
 static bool starts_with(const char *text, const char *start)
@@ -399,7 +426,7 @@ static unsigned int kernel_complained(void)
 		text = strchr(record, ';');
 		if (!text || sscanf(record, "%*u,%llu,", &nr) != 1)
 			continue;
-		if (nr > next_record) {
+		if (next_record != ANY_RECORD && nr > next_record) {
 			state("lost", "%llu kernel log records",
 			      nr - next_record);
 			found++;
@@ -683,12 +710,39 @@ static bool await(pid_t pid, struct output *out, double deadline, int *status)
 	struct pollfd pfd = { .fd = out->fd, .events = POLLIN };
 
 	while (waitpid(pid, status, WNOHANG) != pid) {
-		if (seconds() > deadline)
+		if (seconds() > deadline || told_to_end())
 			return false;
 		if (poll(&pfd, 1, 10) > 0 && !take_output(out))
 			pfd.fd = -1;
 	}
 	return true;
+}
+
+/* Kill our children; on a host, where there are others' processes, too. */
+static void kill_children(void)
+{
+	struct dirent *entry;
+	char path[300], line[512], *end;
+	DIR *proc = opendir("/proc");
+	FILE *stat;
+	int parent;
+
+	while (proc && (entry = readdir(proc))) {
+		if (!isdigit((unsigned char)entry->d_name[0]))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/stat", entry->d_name);
+		stat = fopen(path, "re");
+		if (!stat)
+			continue;
+		/* "PID (NAME) STATE PARENT ...": a NAME may have any character. */
+		end = fgets(line, sizeof(line), stat) ? strrchr(line, ')') : NULL;
+		if (end && sscanf(end, ") %*c %d", &parent) == 1 &&
+		    parent == getpid())
+			kill(atoi(entry->d_name), SIGKILL);
+		fclose(stat);
+	}
+	if (proc)
+		closedir(proc);
 }
 
 /* End all that a test has started; false when some of it would not end. */
@@ -697,12 +751,15 @@ static bool kill_all(void)
 	double deadline = seconds() + KILL_LIMIT;
 
 	/* All but init itself; those that lose their parent become init's. */
-	kill(-1, SIGKILL);
-	while (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD) {
+	if (!guest_of_host)
+		kill(-1, SIGKILL);
+	do {
 		if (seconds() > deadline)
 			return false;
+		if (guest_of_host)
+			kill_children();
 		usleep(1000);
-	}
+	} while (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD);
 	return true;
 }
 
@@ -756,6 +813,10 @@ static void run_test(char **word, unsigned int words)
 		;
 	end_output(&out);
 	close(out.fd);
+
+	if (told_to_end())
+		bail_out("%s: it was told to end: %s", name,
+			 strsignal(told_to_end()));
 
 	if (!gone) {
 		snprintf(why, sizeof(why), "SIGKILL does not end it");
@@ -826,9 +887,9 @@ static void mount_one(const char *type, const char *where)
 			 where, strerror(errno));
 }
 
-static int open_port(const char *path)
+static int open_port(const char *path, int flags)
 {
-	int fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+	int fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC | flags, 0644);
 	struct termios tio;
 
 	if (fd >= 0 && !tcgetattr(fd, &tio)) {
@@ -876,15 +937,11 @@ static void describe_host(void)
 	    vmx ? "vmx" : svm ? "svm" : "no hardware virtualization");
 }
 
-int main(void)
+static void be_pid_1(void)
 {
-	unsigned int lineno = 0;
-	char path[32], line[1024];
-	FILE *plan;
-
 	mount_one("devtmpfs", "/dev");
-	console = open_port("/dev/console");
-	results = open_port(RESULTS_PORT);
+	console = open_port("/dev/console", 0);
+	results = open_port(RESULTS_PORT, 0);
 	if (results < 0)
 		bail_out("no second serial port for the results");
 	ktap("KTAP version 1\n");
@@ -894,23 +951,72 @@ int main(void)
 	mount_one("debugfs", "/sys/kernel/debug");
 	mount_one("tmpfs", "/tmp");
 	mount_one("tmpfs", "/dev/shm");
+}
+
+static void end_soon(int sig)
+{
+	__atomic_store_n(&end_signal, sig, __ATOMIC_RELAXED);
+}
+
+static void be_guest_of_host(const char *file)
+{
+	struct sigaction action = { .sa_handler = end_soon };
+
+	guest_of_host = true;
+	next_record = ANY_RECORD;
+	console = 1;
+	results = open_port(file, O_CREAT | O_TRUNC);
+	if (results < 0)
+		bail_out("%s: %s", file, strerror(errno));
+	ktap("KTAP version 1\n");
+
+	/* Those that lose their parent become ours. */
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1))
+		bail_out("prctl: %s", strerror(errno));
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+}
+
+int main(int argc, char **argv)
+{
+	unsigned int lineno = 0;
+	char path[32], line[1024];
+	const char *file = path;
+	FILE *plan;
+
+	snprintf(path, sizeof(path), "/plan.%ld",
+		 sysconf(_SC_NPROCESSORS_ONLN));
+	if (getpid() == 1) {
+		be_pid_1();
+	} else if (argc == 3) {
+		file = argv[1];
+		be_guest_of_host(argv[2]);
+	} else {
+		fprintf(stderr, "usage: init PLAN RESULTS, or as PID 1\n");
+		return 2;
+	}
 
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (kmsg < 0)
 		bail_out("/dev/kmsg: %s", strerror(errno));
+	if (guest_of_host)
+		lseek(kmsg, 0, SEEK_END);
 	describe_host();
 
 	begin_group("boot");
-	result("reached init", PASS, "", seconds());
+	result("reached init", PASS, "", guest_of_host ? 0 : seconds());
 
-	snprintf(path, sizeof(path), "/plan.%ld",
-		 sysconf(_SC_NPROCESSORS_ONLN));
-	plan = fopen(path, "re");
+	plan = fopen(file, "re");
 	if (!plan)
-		bail_out("%s: %s", path, strerror(errno));
+		bail_out("%s: %s", file, strerror(errno));
 	count_tests(plan);
-	while (fgets(line, sizeof(line), plan))
+	while (fgets(line, sizeof(line), plan)) {
 		carry_out(line, ++lineno);
+		if (told_to_end())
+			bail_out("it was told to end: %s",
+				 strsignal(told_to_end()));
+	}
 	fclose(plan);
 
 	end_group();
@@ -918,5 +1024,5 @@ int main(void)
 	state("totals", "pass %u fail %u skip %u", passed, failed, skipped);
 	say("rig: done: %u passed, %u failed, %u skipped\n", passed, failed,
 	    skipped);
-	power_off();
+	power_off(0);
 }
