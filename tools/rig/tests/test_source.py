@@ -6,6 +6,7 @@ own, a cache of their own, and an apt that does what a test tells it to.
 """
 
 import hashlib
+import lzma
 import os
 import shutil
 import subprocess
@@ -34,8 +35,8 @@ for one; do
 	case $one in
 	Dir::Etc::SourceList=*) one=${one%/sources.list}; release=${one##*/apt-} ;;
 	madison|pkgnames|update|download|indextargets) command=$one ;;
-	linux-source-*=*) wanted=$one ;;
-	linux-source-*) names="$names $one" ;;
+	linux-*=*) wanted=$one ;;
+	linux-*) names="$names $one" ;;
 	esac
 done
 offers=$APT/$release.offers
@@ -56,14 +57,15 @@ madison)
 	done <"$offers" ;;
 download)
 	[ ! -f "$APT/cut" ] || { echo "E: Failed to fetch $wanted  Hash Sum mismatch"; exit 100; }
-	if [ -f "$APT/deb" ]; then cp "$APT/deb" "${wanted%%=*}_${wanted#*=}_all.deb"
+	if [ -f "$APT/${wanted%%=*}.deb" ]; then cp "$APT/${wanted%%=*}.deb" x.deb
+	elif [ -f "$APT/deb" ]; then cp "$APT/deb" "${wanted%%=*}_${wanted#*=}_all.deb"
 	else echo "$wanted" >"${wanted%%=*}_${wanted#*=}_all.deb"; fi ;;
 esac
 """
 
 
 @unittest.skipUnless(shutil.which("dpkg"), "there is no dpkg here to compare versions")
-class Source(unittest.TestCase):
+class Repository(unittest.TestCase):
     def setUp(self):
         self.top = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.top)
@@ -137,6 +139,8 @@ class Source(unittest.TestCase):
         calls = self.apt / "calls"
         return calls.read_text() if calls.exists() else ""
 
+
+class Source(Repository):
     # (a)
 
     def test_pinned_in_the_cache_asks_nobody(self):
@@ -195,6 +199,15 @@ class Source(unittest.TestCase):
         self.offers("sid", "linux-source-7.2 7.2.99-1")
         self.assertEqual(self.fetched("next"), PINNED)
         self.assertEqual(self.said("NEWER"), [])
+
+    def test_pin_of_ones_own(self):
+        self.cached("linux-source-5.10_5.10.223-1_all.deb")
+        self.offers("bullseye", "linux-source-5.10 5.10.218-1")
+        self.assertEqual(self.fetched("5.10", PIN="5.10.218-1"),
+                         "linux-source-5.10_5.10.218-1_all.deb")
+        self.assertIn("there is no telling which package that is",
+                      self.refused("fetch", "next", PIN="7.3.2-1"))
+        self.assertIn("PIN=new is unknown", self.refused("fetch", "5.10", PIN="new"))
 
     def test_pin_newest(self):
         self.cached(PINNED)
@@ -403,6 +416,79 @@ class Source(unittest.TestCase):
         done = self.stacked(("x86.c", "4\n", "changes"), ("b.c", "b\n", "neither"))
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("one by one are not what they are together", done.stderr)
+
+
+
+class Stock(Repository):
+    """Kernels of Debian's own, from packages with next to nothing in them."""
+
+    RELEASE = "5.10.0-32-amd64"
+
+    def setUp(self):
+        super().setUp()
+        version = self.top / "build/5.10/src/.rig-version"
+        version.parent.mkdir(parents=True)
+        version.write_text("linux-source-5.10 5.10.223-1\n")
+        modules = f"lib/modules/{self.RELEASE}/kernel"
+        self.deb("image", {
+            f"boot/vmlinuz-{self.RELEASE}": b"a kernel",
+            f"boot/config-{self.RELEASE}": b"CONFIG_KVM=m\n",
+            f"{modules}/arch/x86/kvm/kvm.ko": b"kvm",
+            f"{modules}/arch/x86/kvm/kvm-intel.ko": b"intel",
+            f"{modules}/virt/lib/irqbypass.ko.xz": lzma.compress(b"bypass")})
+        self.deb("headers", {
+            f"usr/src/linux-headers-{self.RELEASE}/Module.symvers": b"symbols"})
+        self.offers("bullseye", *(f"linux-{kind}-{release} 5.10.223-1"
+                                  for kind in ("image", "headers") for release in (
+                                      "5.10.0-32-cloud-amd64", "5.10.0-32-rt-amd64",
+                                      self.RELEASE)),
+                    f"linux-image-{self.RELEASE}-dbg 5.10.223-1",
+                    "linux-image-5.10.0-33-amd64 5.10.226-1")
+        self.stock = self.top / "build/5.10/stock"
+
+    def deb(self, kind, files):
+        folder = self.top / kind
+        for name, content in {"DEBIAN/control": (
+                f"Package: {kind}\nVersion: 1\nArchitecture: all\n"
+                "Maintainer: x <x@localhost>\nDescription: x\n").encode(),
+                              **files}.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        subprocess.run(["dpkg-deb", "--build", folder,
+                        self.apt / f"linux-{kind}-{self.RELEASE}.deb"],
+                       check=True, capture_output=True)
+
+    def test_all_of_it(self):
+        done = self.source("stock", "5.10", self.stock)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        modules = self.stock / "modules/lib/modules" / self.RELEASE
+        for path, content in ((self.stock / "vmlinuz", "a kernel"),
+                              (self.stock / "config", "CONFIG_KVM=m\n"),
+                              (self.stock / "Module.symvers", "symbols"),
+                              (self.stock / "release", f"{self.RELEASE}\n"),
+                              (self.stock / "kvm-intel.ko", "intel"),
+                              (modules / "kvm.ko", "kvm"),
+                              (modules / "kvm-intel.ko", "intel"),
+                              (modules / "irqbypass.ko", "bypass")):
+            self.assertEqual(path.read_text(), content)
+        self.assertEqual(len(list(self.cache.glob("*.deb"))), 2)
+        # Both are in the cache now, and nobody is asked.
+        (self.apt / "calls").unlink()
+        self.assertEqual(self.source("stock", "5.10", self.stock).returncode, 0)
+        self.assertEqual(self.calls(), "")
+
+    def test_not_to_be_had(self):
+        self.offers("bullseye", f"linux-image-{self.RELEASE} 5.10.226-1")
+        done = self.source("stock", "5.10", self.stock)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(self.lines[-1], (
+            f"source: cannot fetch Debian's linux-image of 5.10.223-1, nor has "
+            f"{self.cache} one: the mirror has none"))
+        self.assertFalse(self.stock.exists() or Path(f"{self.stock}.new").exists())
+        shutil.rmtree(self.top / "build/5.10/src")
+        self.assertEqual(self.source("stock", "5.10", self.stock).returncode, 1)
+        self.assertIn("there is no source beside it", self.lines[-1])
 
 
 if __name__ == "__main__":
