@@ -40,9 +40,9 @@ TEST_KERNELS := $(if $(NAMED),$(NAMED),5.10 next)
 MAKEFLAGS += --no-print-directory
 # exec: make tells its child to end, and a shell would keep that to itself.
 rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)" \
-	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)" FLAVOURS="$(FLAVOURS)"
+	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)" FLAVOURS="$(FLAVOURS)" STOCK="$(STOCK)"
 
-.PHONY: help run kselftest faults bench fuzz debug-kernel coverage vmm nested test test-all lint check \
+.PHONY: help run kselftest faults bench fuzz debug-kernel coverage vmm nested host-test test test-all lint check \
 	tree apply patches mbox releases readme report compare pictures setup clean distclean
 
 help:
@@ -61,6 +61,9 @@ help:
 	@echo '                 in one that was saved and restored, and in a nested one'
 	@echo '  make nested    what VMX=kvm does, in an emulated host: its tests are guests of a'
 	@echo '                 guest'
+	@echo '  make host-test the running kernel, one of Debian'\''s: its KVM is unloaded, both'
+	@echo '                 variants are loaded and tested in turn, and it is loaded again;'
+	@echo '                 no reboot. Root, VMX, no VMs. STOCK=1: such a kernel, emulated'
 	@echo '  make lint      our own code, tables and patch files; no kernel needed'
 	@echo '  make check     the patches on a kernel, each alone; without a boot'
 	@echo '  make test      lint; for 5.10 and next: check, run twice, 300 programs of fuzz;'
@@ -135,6 +138,21 @@ coverage:
 vmm nested:
 	@$(RIG)/setup all vmm
 	@$(rig) $@
+
+# What stands against it is said before anything is installed or built.
+host-test:
+ifneq ($(KSRC),)
+	@echo 'make: host-test is for kernels of Debian'\''s own, and KSRC= for others: "make run KSRC="' >&2; exit 1
+else ifneq ($(STOCK),)
+	@$(RIG)/setup all bochs stock
+	@$(rig) $@
+else
+	@$(RIG)/host/swap check
+	@$(STEPS)/stock base $(NAMED) >/dev/null
+	@$(RIG)/setup all host
+	@set -- $$($(STEPS)/stock base) && export PIN=$$2 && \
+		$(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$$1 KSRC= STOCK= host-test
+endif
 
 lint:
 	@$(RIG)/setup all lint report browser

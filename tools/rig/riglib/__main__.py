@@ -20,6 +20,8 @@
 	nested DIR OUT MACHINE
 	kut DIR OUT MACHINE
 				QEMU, on the host kernel of that flavour, and its guests
+	host DIR OUT		the tests, on the kernel that runs here, or, where DIR is
+				build/BASE/stock, on that one of Debian's in an emulator
 	debug OUT FLAVOUR...	what came of these, in OUT/FLAVOUR each
 	judge OUT		once more, of the results that there are
 	build-faults DIR OUT own|all|FLAVOUR MAKE...
@@ -54,8 +56,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from . import (bench, boot, browser, children, compare, coverage, examples, faults,
-               fuzz, judge, kunit, kut, machines, pack, plan, record, releases, report,
-               results, stages, tables)
+               fuzz, host, judge, kunit, kut, machines, pack, plan, record, releases,
+               report, results, stages, tables)
 from .errors import Wrong
 from .views import coverage as covered, curves, junit, page, readme, tap, terminal, text
 
@@ -204,6 +206,14 @@ def judge_kut(found, out):
     lines = kut.judge_kut(found)
     show(out, text.of_flavour(found, lines))
     return finish(out, lines)
+
+
+def run_host(folder, out):
+    if Path(folder).name == "stock":
+        carry_out(plan.plan_host(folder, "stock"), out)
+    else:
+        host.carry_out(plan.plan_host(folder, "host"), out)
+    return judge_again(out)
 
 
 def judge_vmm(found, out):
@@ -402,11 +412,13 @@ JUDGES = {
     "tests": judge_tests, "suite": judge_suite, "faults": judge_faults,
     "bench": judge_bench, "fuzz": judge_fuzz, "debug": judge_flavour,
     "coverage": judge_coverage, "vmm": judge_vmm, "nested": judge_tests, "kut": judge_kut,
+    "host": judge_tests,
 }
 COMMANDS = {
     "vmx": vmx, "begin": begin, "tests": run_tests, "suite": run_suite,
     "bench": run_bench, "build-bench": build_bench, "fuzz": run_fuzz,
     "coverage": run_coverage, "vmm": run_vmm, "nested": run_nested, "kut": run_kut,
+    "host": run_host,
     "flavour": run_flavour, "debug": debug,
     "faults": run_faults, "judge": judge_again, "build-faults": build_faults,
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,

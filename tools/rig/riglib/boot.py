@@ -29,7 +29,7 @@ from .views.terminal import Progress
 LIMITS = {"tests": (600, 120), "faults": (5400, 120), "suite": (3600, 300),
           "bench": (1800, 300), "debug": (3600, 600), "fuzz": (7200, 900),
           "coverage": (3600, 600), "vmm": (3600, 900), "nested": (7200, 900),
-          "kut": (7200, 900)}
+          "kut": (7200, 900), "host": (3600, 300)}
 POLL = 0.5			# seconds
 LAST_WORDS = 1			# seconds that a panic gets to say more
 POWER_OFF = re.compile(r"^0*([0-9]+)p\[ACPI.*soft power off", re.M)
@@ -75,7 +75,9 @@ class Guest:
             new = console.read()
         self.at += len(new)
         self.console += new.decode(errors="replace")
-        size = self.at + (self.out / "results.ktap").stat().st_size
+        size = self.at + sum(path.stat().st_size for path in map(
+            self.out.joinpath, ("results.ktap", "host-console.log", "host.ktap"))
+            if path.exists())
         if size != self.size:
             self.size, self.heard = size, time.monotonic()
 
@@ -96,13 +98,13 @@ class Guest:
         return None
 
     def host_panicked(self):
-        """Of a host that is a guest itself: whether the one that it is in did."""
-        return self.machine.name == "nested" and "Kernel panic" in ktap.text_of(
+        """Of what runs in a host: whether that one did."""
+        return self.machine.inside and "Kernel panic" in ktap.text_of(
             self.out / "host-console.log")
 
     def host_ended(self):
         """What is wrong with what that one has said."""
-        if self.machine.name != "nested":
+        if not self.machine.inside:
             return ""
         said = ktap.read_boot(self.out / "host.ktap")
         wrong = [f"{one.name}: {one.why or one.verdict}" for group in said.groups
@@ -203,7 +205,7 @@ class Boots:
         number = int(number or 1) + 1
         image = f"{boot.image}.{name}.{number}"
         boot = replace(boot, image=image, variants=rest)
-        pack.Image(replace(self.plan, boots=[boot]), image).make()
+        pack.image(replace(self.plan, boots=[boot]), image).make()
         self.waiting.insert(0, (boot, f"{name}.{number}"))
         self.progress.say(f"  BOOT    {name} again, from {rest[0]} on: "
                           f"{len(rest)} variants left")

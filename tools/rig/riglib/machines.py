@@ -5,6 +5,8 @@ bochs	emulates a CPU with VMX: anywhere
 kvm	real VMX, by QEMU with KVM
 svm	a CPU with SVM, emulated by QEMU: an AMD host
 nested	what kvm does, in a host that bochs emulates: VMX by KVM, on an emulated CPU
+host	this one, its kernel as it runs, and its VMX
+stock	what host does, on a kernel of Debian's own, in a host that bochs emulates
 """
 
 import os
@@ -51,7 +53,13 @@ class Machine:
 
     @property
     def emulated(self):
-        return self.name != "kvm"
+        return self.name not in ("kvm", "host")
+
+    @property
+    def inside(self):
+        """Whether what is of interest runs in a host that bochs emulates, and speaks
+        by that one's third and fourth serial ports."""
+        return self.name in ("nested", "stock")
 
     def rows(self):
         """What the table suite calls this machine, the most special first."""
@@ -65,6 +73,10 @@ class Machine:
         if self.name == "nested":
             return (f"nested, on an emulated CPU: {MACHINES['kvm'].emulator()}, in a "
                     f"host with VMX {MACHINES['bochs'].emulator()}").replace("real, ", "")
+        if self.name == "host":
+            return "real, in the kernel that runs here"
+        if self.name == "stock":
+            return f"{MACHINES['bochs'].emulator()}, in Debian's own kernel"
         done = subprocess.run(["qemu-system-x86_64", "--version"],
                               capture_output=True, text=True, check=False)
         version = re.search(r"version (\S+)", done.stdout)
@@ -72,18 +84,19 @@ class Machine:
         return f"{what} QEMU {version[1] if version else 'of unknown version'}"
 
     def program(self):
-        return "bochs-bin" if self.name in ("bochs", "nested") else "qemu-system-x86_64"
+        return "bochs-bin" if self.name == "bochs" or self.inside else \
+            "qemu-system-x86_64"
 
     def command(self, image, out, cpus):
         """The emulator's command line; its working folder is out."""
         if not shutil.which(self.program()):
             raise Wrong(f"{self.program()} is not here: make setup")
-        if self.name == "nested":
-            self.prepare_bochs(image / "host", out, cpus)
+        if self.program() == "bochs-bin":
+            self.prepare_bochs(image / "host" if self.name == "nested" else image,
+                               out, cpus)
+        if self.inside:
             with open(out / "bochsrc", "a", encoding="utf-8") as rc:
-                rc.write(PORTS_OF_NESTED)
-        elif self.name == "bochs":
-            self.prepare_bochs(image, out, cpus)
+                rc.write(PORTS_INSIDE)
         if self.program() == "bochs-bin":
             return ["bochs-bin", "-q", "-f", "bochsrc", "-rc", "rc"]
         accel = self.accel
@@ -121,9 +134,9 @@ class Machine:
         (out / "rc").write_text("c\n")
 
 
-# A host's own console and results, and what its guest has in their place.  The last
+# A host's own console and results, and what runs in it has in their place.  The last
 # word on a port is the one that Bochs heeds.
-PORTS_OF_NESTED = "".join(
+PORTS_INSIDE = "".join(
     f"com{port}: enabled=1, mode=file, dev={name}\n" for port, name in enumerate(
         ("host-console.log", "host.ktap", "console.log", "results.ktap"), 1))
 
@@ -132,6 +145,8 @@ MACHINES = {machine.name: machine for machine in (
     Machine("kvm", "kvm-intel", exact=False, suite_memory=6144,
             accel=("-accel", "kvm", "-cpu", "host")),
     Machine("nested", "kvm-intel", exact=False),
+    Machine("host", "kvm-intel", exact=False),
+    Machine("stock", "kvm-intel", exact=True),
     Machine("svm", "kvm-amd", exact=False,
             # KVM before 5.15 has no nested page tables of five levels.
             accel=("-accel", "tcg", "-cpu", "max,+svm,-la57"), command_line=LBRV),

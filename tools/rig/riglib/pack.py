@@ -108,8 +108,11 @@ class Image:
         if self.machine.name == "bochs":
             self.file("/nmi-tick.ko", self.folder / "rig/nmi-tick/nmi-tick.ko", 644)
         self.written("/etc/passwd", "passwd", "root:x:0:0::/:/bin/sh\n")
-        self.file("/bin/busybox", BUSYBOX)
         self.written("/bin/sudo", "sudo", "#!/bin/sh\nexec \"$@\"\n", 755)
+        self.applets()
+
+    def applets(self):
+        self.file("/bin/busybox", BUSYBOX)
         applets = subprocess.run([BUSYBOX, "--list"], capture_output=True,
                                  text=True, check=True).stdout.split()
         for applet in applets:
@@ -185,10 +188,13 @@ class Image:
             f"{COMMAND_LINE} {more} {self.machine.command_line}".rstrip() + "\n")
         if self.plan.what == "coverage":
             (self.path / "third-port").write_text(f"{COUNTED}\n")
-        shutil.copy(self.folder / "obj/arch/x86/boot/bzImage", self.path)
+        shutil.copy(self.kernel(), self.path / "bzImage")
         self.initramfs(self.entries, "initramfs.gz")
-        if self.machine.name == "bochs":
+        if self.machine.name in ("bochs", "stock"):
             self.iso()
+
+    def kernel(self):
+        return self.folder / "obj/arch/x86/boot/bzImage"
 
     def initramfs(self, entries, name):
         listing = self.path / f"{name}.list"
@@ -245,6 +251,61 @@ class Host(Image):
         self.finish(self.machine.suite_memory, CLEAR_CPUID)
 
 
+class Stock(Image):
+    """The image of an emulated host with a kernel of Debian's own, whose modules of KVM
+    make room for ours: its own plan is plans.stock_steps(), that of the boot is for
+    what that runs."""
+
+    def kernel(self):
+        return self.folder / "vmlinuz"
+
+    def make(self):
+        self.begin()
+        [boot] = self.boots
+        self.entries.pop(f"/plan.{boot.cpus}")
+        self.written("/host/plan", "plan", init_plan(boot))
+        self.written(f"/plan.{boot.cpus}", "host-plan",
+                     init_plan(plans.stock_boot(boot)))
+        self.tests()
+        for name in ("common.sh", "swap"):
+            self.file(f"/host/{name}", f"tools/rig/host/{name}")
+        self.file("/tests/rig/stock.sh", "tools/rig/guest/stock.sh")
+        self.file("/tests/rig/live", self.folder / "rig/live")
+        self.applets()
+        for path in sorted((self.folder / "modules").rglob("*.ko")):
+            self.file(f"/{path.relative_to(self.folder / 'modules')}", path, 644)
+        self.written(f"/lib/modules/{self.release()}/modules.dep", "modules.dep",
+                     dependencies(self.folder / "modules"))
+        self.finish(self.machine.memory, CLEAR_CPUID)
+
+    def release(self):
+        return (self.folder / "release").read_text().strip()
+
+
+def dependencies(folder):
+    """modules.dep, of what the modules below a folder say of themselves."""
+    needs = {}
+    for path in sorted(Path(folder).rglob("*.ko")):
+        found = re.search(rb"\0depends=([^\0]*)\0", path.read_bytes())
+        needs[path.stem] = found[1].decode().split(",") if found and found[1] else []
+
+    def all_of(name):
+        for one in needs[name]:
+            one = one if one in needs else one.replace("_", "-")
+            if one not in needs:
+                raise Wrong(f"{name}.ko needs {one}.ko, and that is not here")
+            yield one
+            yield from all_of(one)
+
+    return "".join(f"{name}.ko: " + " ".join(
+        f"{one}.ko" for one in dict.fromkeys(all_of(name))) + "\n" for name in needs)
+
+
+def image(plan, name):
+    [machine] = {boot.machine for boot in plan.boots if boot.image == name}
+    return (Stock if machine == "stock" else Image)(plan, name)
+
+
 def images(plan):
     for name in dict.fromkeys(boot.image for boot in plan.boots):
-        Image(plan, name).make()
+        image(plan, name).make()

@@ -76,9 +76,10 @@ class Boot:
 
 @dataclass
 class Plan:
-    what: str			# "tests", "suite", "faults", "bench", "debug", "coverage", "vmm"
+    what: str			# "tests", "suite", "faults", "bench", "debug", "coverage", "vmm",
+				# "nested", "host"
     kernel: str			# BASE, or "ksrc"
-    folder: str			# build/BASE, or that of a flavour
+    folder: str			# build/BASE, or that of a flavour or of a kernel of Debian's own
     series: str
     version: str
     pinned: bool		# the very kernel that RESULTS is about
@@ -157,7 +158,9 @@ class Tree:
         self.src = self.folder / "src"
         # A flavour's folder is build/BASE/debug/FLAVOUR.
         parent = self.folder.parent
-        self.kernel = (parent.parent if parent.name == "debug" else self.folder).name
+        self.kernel = (parent.parent if parent.name == "debug" else
+                       parent if self.folder.name in ("host", "stock") else
+                       self.folder).name
 
     def git(self, *args):
         done = subprocess.run(["git", "-c", "safe.directory=*", "-C", self.src, *args],
@@ -269,10 +272,15 @@ class Stepper:
         same = mine.exists() and theirs.exists() and filecmp.cmp(mine, theirs, False)
         return f"{'patched' if same else variant}/{name}"
 
+    def path(self, there, here):
+        """Of a file: in an image, or, of a machine that has none, as it is here."""
+        return str(Path(here).resolve()) if self.machine.name == "host" else there
+
     def load(self, path, parameters=""):
         name = Path(path).name
+        file = self.path(f"/{path}", Path(self.plan.folder) / path)
         return Step(" ".join(filter(None, ("load", name, parameters))),
-                    " ".join(filter(None, ("load", f"/{path}", parameters))))
+                    " ".join(filter(None, ("load", file, parameters))))
 
     @staticmethod
     def parameters(module, text):
@@ -290,7 +298,7 @@ class Stepper:
         if test.source == "kunit":
             file = self.module(variant, Path(test.file).name)
             return f"kunit {test.name} /variants/{file}"
-        file = f"/tests/{test.source}/{Path(test.file).name}"
+        file = self.path(f"/tests/{test.source}/{Path(test.file).name}", test.file)
         if file.endswith(".sh"):
             file = f"/bin/sh {file}"
         return f"test {test.name} {test.seconds} {file} {test.arguments}".rstrip()
@@ -648,6 +656,47 @@ def host_boot(plan, boot):
                  ("qemu", HOST_SECONDS, "tools/rig/guest/nested.sh"))]
     steps = {"patched": list(Stepper(plan, "bochs").variant("patched", tests))}
     return Boot("host", boot.image, "bochs", boot.cpus, ["patched"], steps), tests
+
+
+# ---- the kernel that runs here, or one of Debian's own in an emulated host
+
+# Of guest time of that host: modules are large there, and all of it.
+STOCK_SECONDS = 600
+ALL_SECONDS = 3000
+
+
+def plan_host(folder, machine):
+    """The tests of "make run", on all CPUs that there are; one that is for more of them
+    than one is not run as one for one, too.  Debian's kernels have no KUnit."""
+    tree, plan = new_plan("host", folder, machine)
+    plan.variants = ["unpatched", "patched"]
+    cpus = os.cpu_count() if machine == "host" else 1
+    tests = {}
+    for test in tests_of_table(tree, plan):
+        if test.source == "kunit" or test.cpus > cpus:
+            continue
+        name = label(test.program, test.source, test.parameters, 1)
+        tests[name] = replace(test, name=name, cpus=cpus)
+    plan.tests = list(tests.values())
+    # Words of init's plan have blanks between them.
+    if machine == "host" and len(str(tree.folder.resolve()).split()) > 1:
+        raise Wrong(f"{tree.folder.resolve()}: no blanks in that, please")
+    add_boot(plan, machine, machine, machine, cpus, plan.variants)
+    return plan
+
+
+def stock_boot(boot):
+    """What an emulated host with a kernel of Debian's own does, the boot being a part
+    of it."""
+    steps = [Step(name, f"test {name} {seconds} /bin/sh /tests/rig/{command}")
+             for name, seconds, command in (
+                 ("load", STOCK_SECONDS, "stock.sh load"),
+                 ("busy", STOCK_SECONDS, "stock.sh busy"),
+                 ("SIGINT", STOCK_SECONDS, "stock.sh interrupted INT"),
+                 ("SIGTERM", STOCK_SECONDS, "stock.sh interrupted TERM"),
+                 ("all", ALL_SECONDS, "stock.sh all"),
+                 ("nobody", STOCK_SECONDS, "stock.sh nobody"))]
+    return Boot("stock", boot.image, "stock", boot.cpus, ["stock"], {"stock": steps})
 
 
 def jobs():

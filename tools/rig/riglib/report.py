@@ -21,6 +21,7 @@ TARGETS = {"tests": "run", "suite": "kselftest", "suite-part": "kselftest, a par
            "faults": "faults", "fuzz": "fuzz", "bench": "bench",
            "debug": "debug-kernel", "coverage": "coverage", "nested": "nested",
            "kut": "vmm, kvm-unit-tests",
+           "host": "host-test", "stock": "host-test, emulated",
            "vmm": "vmm",
            "vmm-part": "vmm, with a fault"}
 CONSOLE = 60			# lines of it, its last, where a boot went wrong

@@ -45,6 +45,17 @@ def number(value):
     return "missing" if value is None else str(value)
 
 
+def spreads(results):
+    """How far apart the rounds of each cost were, where the machine is not exact."""
+    for variant in results.plan.variants if not results.plan.exact else ():
+        for record in results.of(variant=variant, test=True):
+            for figure in record.figures.values():
+                if figure and "ranges" in figure:
+                    yield (f"  {variant}, {figure['ranges']} ranges: "
+                           f"{figure['rounds']} rounds, from {figure['min']} to "
+                           f"{figure['max']}")
+
+
 def counts(results, lines):
     """How many verdicts of the tests there are of each kind."""
     records = [record for record in results.of() if record.variant != "boot"]
@@ -71,7 +82,7 @@ def of_tests(results, lines):
         named = what if what.startswith(unit) else f"{what}, in {unit}"
         text.append(f"  {named:<54} {number(u):>9} {number(p):>9} "
                     f"{change(u, p) if unit != 'merges' else '':>9}".rstrip())
-    text += ["", f"  {counts(results, lines)}"]
+    text += [*spreads(results), "", f"  {counts(results, lines)}"]
     for boot in plan.boots:
         instructions = results.instructions(boot.name)
         took = [ending.seconds for ending in results.endings
