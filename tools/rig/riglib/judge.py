@@ -417,6 +417,75 @@ def judge_vmm(results):
         different or [f"{len(log)} lines" for log in said])]
 
 
+# ---- a livepatch, before it is loaded, with it, and after it was disabled
+
+# A scenario of msr_filter_l2_test that takes a patch that is not in the livepatch.
+NOT_LIVEPATCHED = re.compile(r"TSC, .*stored at (L2's|its) exit")
+
+
+def scenarios_failed(record):
+    return [line.removesuffix(": FAILED") for line in record.log
+            if line.endswith(": FAILED")]
+
+
+def mended(record):
+    """Whether a test says that all is well, but for what is known not to be."""
+    failed = scenarios_failed(record)
+    return record.verdict == "pass" or record.verdict == "fail" and bool(failed) and \
+        all(map(NOT_LIVEPATCHED.search, failed))
+
+
+class LivepatchJudge(Judge):
+    def may_fail(self, record):
+        test = self.plan.test(record.name) if record.test else None
+        return bool(test) and test.expect == "bug"
+
+    def test(self, test, show=None):
+        """What it mends is a bug again without it."""
+        records = [self.results.record(test.name, variant)
+                   for variant in self.plan.variants]
+        arrived = all(record.verdict in ARRIVED for record in records)
+        ok = [mended(record) for record in records]
+        left = {one for record in records if mended(record)
+                for one in scenarios_failed(record)}
+        self.say(arrived and ok == [
+            test.expect != "bug" or record.variant == self.plan.patched
+            for record in records], f"{test.name}: " + ", ".join(
+                f"{record.verdict} {record.variant}" for record in records) + (
+                    f", {len(left)} scenarios that it does not mend" if left else ""),
+            reasons(*records))
+
+    def costs(self):
+        for test in self.plan.tests:
+            for name in test.figures:
+                costs = [self.results.record(test.name, variant).figures.get(name)
+                         for variant in self.plan.variants]
+                n = [cost and cost["n"] for cost in costs]
+                self.say(None not in n and n[0] > n[1] < n[2],
+                         f"{name}: {', '.join(map(str, n))} {self.plan.cpu_time}",
+                         ["it has to be less with the livepatch than without"])
+
+    def vm(self):
+        """The one that runs throughout has seen no wrong interception: its own steps
+        fail otherwise."""
+        records = [self.results.of(variant=variant, name="vm")
+                   for variant in self.plan.variants]
+        wrong = [record for one in records for record in one
+                 if record.verdict != "pass"]
+        self.say(all(records) and not wrong, "the VM that runs throughout: no wrong "
+                 "interception", reasons(*wrong))
+
+
+def judge_livepatch(results):
+    judge = LivepatchJudge(results)
+    for test in results.plan.tests:
+        judge.test(test)
+    judge.vm()
+    judge.costs()
+    judge.boots()
+    return judge.lines
+
+
 # ---- which lines and branches of KVM the tests run
 
 def judge_coverage(results, coverage):

@@ -13,6 +13,7 @@ from .machines import (CLEAR_CPUID, CLEAR_CPUID_SUITE, COMMAND_LINE, MACHINES)
 
 BUSYBOX = "/bin/busybox"
 QEMU = "/usr/bin/qemu-system-x86_64"
+LIVEPATCH = "kvm-msr-filter-livepatch.ko"
 # What QEMU opens for a guest that has a kernel and a serial port.
 QEMU_OPENS = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/linuxboot_dma.bin",
               "/usr/share/qemu/multiboot_dma.bin", "/usr/share/qemu/kvmvapic.bin")
@@ -265,11 +266,14 @@ class Stock(Image):
         self.entries.pop(f"/plan.{boot.cpus}")
         self.written("/host/plan", "plan", init_plan(boot))
         self.written(f"/plan.{boot.cpus}", "host-plan",
-                     init_plan(plans.stock_boot(boot)))
+                     init_plan(plans.stock_boot(self.plan, boot)))
         self.tests()
-        for name in ("common.sh", "swap"):
+        for name in ("common.sh", "swap", "livepatch"):
             self.file(f"/host/{name}", f"tools/rig/host/{name}")
-        self.file("/tests/rig/stock.sh", "tools/rig/guest/stock.sh")
+        if self.plan.what == "livepatch":
+            self.file(f"/host/{LIVEPATCH}", self.folder / "livepatch" / LIVEPATCH, 644)
+        for name in ("stock.sh", "livepatch.sh"):
+            self.file(f"/tests/rig/{name}", f"tools/rig/guest/{name}")
         self.file("/tests/rig/live", self.folder / "rig/live")
         self.applets()
         for path in sorted((self.folder / "modules").rglob("*.ko")):

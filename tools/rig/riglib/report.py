@@ -22,6 +22,7 @@ TARGETS = {"tests": "run", "suite": "kselftest", "suite-part": "kselftest, a par
            "debug": "debug-kernel", "coverage": "coverage", "nested": "nested",
            "kut": "vmm, kvm-unit-tests",
            "host": "host-test", "stock": "host-test, emulated",
+           "livepatch": "livepatch",
            "vmm": "vmm",
            "vmm-part": "vmm, with a fault"}
 CONSOLE = 60			# lines of it, its last, where a boot went wrong

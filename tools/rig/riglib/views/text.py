@@ -6,7 +6,7 @@ import io
 import re
 
 from .. import tables
-from ..judge import unit_of
+from ..judge import scenarios_failed, unit_of
 
 ASSERTION = re.compile(r"  [^ ]*\.[ch]:[0-9]+: ")
 # Of a test, on a kernel that is made wrong
@@ -102,6 +102,45 @@ def of_tests(results, lines):
                  *(f"    {note}" for note in notes)]
     text += complaints(results)
     return "\n".join(text) + "\n"
+
+
+VM_LINE = re.compile(r"live,(?P<state>\w+),(?P<n>\d+),(?P<wrong>\d+),-?\d+,"
+                     r"(?P<median>-?\d+),-?\d+")
+
+
+def of_livepatch(results, lines):
+    """The table of "make livepatch"."""
+    plan = results.plan
+    text = ["KVM with MSR filters, livepatched", "", *head(results), "",
+            f"  {'test':<32}" + "".join(f"{name:>12}" for name in plan.variants)]
+    for test in plan.tests:
+        text.append(f"  {test.name:<32}" + "".join(
+            f"{results.record(test.name, variant).verdict:>12}"
+            for variant in plan.variants))
+    costs = {row["name"]: row for row in tables.read("figures")}
+    for test in plan.tests:
+        for name in test.figures:
+            found = [results.record(test.name, variant).figures.get(name)
+                     for variant in plan.variants]
+            text.append(f"  {costs[name]['what']:<32}" + "".join(
+                f"{number(one and one['n']):>12}" for one in found))
+    text += ["", f"  costs in {plan.cpu_time}", "",
+             "  The VM that runs throughout, by what the livepatch was when it changed "
+             "its filter:",
+             f"  {'between':<14} {'livepatch':<12} {'changes':>8} {'wrong':>6} "
+             f"{'cost of one':>12}"]
+    for variant in plan.variants:
+        for record in results.of(variant=variant, name="vm"):
+            for match in filter(None, map(VM_LINE.fullmatch, record.log)):
+                text.append(f"  {variant:<14} {match['state']:<12} {match['n']:>8} "
+                            f"{match['wrong']:>6} {match['median']:>12}")
+    left = [scenario for test in plan.tests for scenario in
+            scenarios_failed(results.record(test.name, plan.patched))]
+    if left:
+        text += ["", "  what fails with it, too, and takes patches that it has not:",
+                 *(f"    {scenario}" for scenario in left)]
+    text += ["", f"  {counts(results, lines)}"]
+    return "\n".join(text + complaints(results)) + "\n"
 
 
 def complaints(results):
