@@ -2,6 +2,7 @@
 """Run a plan on the kernel that runs here: host/swap takes its KVM away and gives it
 back, guest/init.c carries out the plan in between."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from .boot import Ending
 from .errors import Wrong
 
 SWAP = "tools/rig/host/swap"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(plan, out, swap=SWAP):
@@ -27,7 +29,12 @@ def run(plan, out, swap=SWAP):
     command = [swap, "run", str(Path(plan.folder) / "rig/init"),
                str(folder / "plan"), str(folder / "results.ktap")]
     start = time.monotonic()
-    last, stopped = "", False
+    last, told = "", []
+
+    def tell(number, _frame):
+        told.append(number)
+        child.terminate()
+
     # In a session of its own: Ctrl-C is for us, and we tell it.
     # pylint: disable=subprocess-popen-preexec-fn
     with subprocess.Popen(
@@ -36,20 +43,18 @@ def run(plan, out, swap=SWAP):
             start_new_session=True,
             preexec_fn=lambda: children.dies_with_us(signal.SIGTERM)) as child, \
             open(folder / "console.log", "w", encoding="utf-8") as console:
-        while True:
-            try:
-                for line in child.stdout:
-                    console.write(line)
-                    last = line.strip() if line.startswith("swap: ") else last
+        before = {number: signal.signal(number, tell) for number in SIGNALS}
+        try:
+            for line in child.stdout:
+                console.write(line)
+                last = line.strip() if line.startswith("swap: ") else last
+                with contextlib.suppress(OSError):	# the terminal may be gone
                     print(f"  {line.rstrip()}", flush=True)
-                break
-            except KeyboardInterrupt:
-                stopped = True
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                    signal.signal(number, signal.SIG_IGN)
-                child.terminate()
-        status = child.wait()
-    if stopped:
+            status = child.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    if told:
         raise KeyboardInterrupt
     said = ktap.read_boot(folder / "results.ktap")
     if status and not said.facts:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -290,9 +291,11 @@ eval "$1"
     def test_signals(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             mark = self.root / "mark"
+            ended = self.root / "ended"
             mark.unlink(missing_ok=True)
+            ended.unlink(missing_ok=True)
             # The command gets to end what it has begun.
-            what = ("trap 'echo ended >$RIG_ROOT/ended; exit 1' TERM; "
+            what = ("trap 'touch $RIG_ROOT/ended; /bin/sleep 0.2; exit 1' TERM; "
                     "touch $RIG_ROOT/mark; while :; do /bin/sleep 0.05; done")
             with subprocess.Popen([SWAP, "run", self.load, what], text=True,
                                   env=self.environment(), stdin=subprocess.DEVNULL,
@@ -302,12 +305,30 @@ eval "$1"
                     time.sleep(0.01)
                 self.assertNotEqual(self.loaded(), self.before)
                 it.send_signal(number)
+                while not ended.exists():
+                    self.assertIsNone(it.poll())
+                    time.sleep(0.01)
                 # Those that come after the first do not hurry it.
                 it.send_signal(signal.SIGTERM)
                 it.send_signal(signal.SIGINT)
                 out, err = it.communicate()
             self.assertBack((it.returncode, out, err), 130)
-            self.assertEqual((self.root / "ended").read_text(), "ended\n")
+
+
+    def test_nobody_listens(self):
+        """The terminal that it was started from is gone."""
+        what = "touch $RIG_ROOT/mark; while :; do echo x; /bin/sleep 0.05; done"
+        with subprocess.Popen([SWAP, "run", self.load, what], env=self.environment(),
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT) as it:
+            while not (self.root / "mark").exists():
+                self.assertIsNone(it.poll())
+                time.sleep(0.01)
+            it.stdout.close()
+            time.sleep(0.2)
+            it.send_signal(signal.SIGHUP)
+        self.assertEqual(it.returncode, 130)
+        self.assertEqual(self.loaded(), self.before)
 
 
 class Livepatches(Fake):
@@ -534,6 +555,37 @@ class Runs(common.Case):
         ending = self.run_with("head -n 3 " + write[3:].replace(" $4", " >$4"))
         self.assertEqual((ending.whole, ending.why),
                          (False, "it ended without a verdict"))
+
+    def test_interrupted(self):
+        """Whoever is impatient, what has begun to be put back is waited for."""
+        swap = self.folder / "swap"
+        swap.write_text(f"""#!/bin/sh
+trap 'trap "" TERM; touch {self.folder}/told; /bin/sleep 0.7; touch {self.folder}/back
+      exit 130' TERM
+touch {self.folder}/begun
+while :; do /bin/sleep 0.05; done
+""")
+        swap.chmod(0o755)
+        code = f"""
+from pathlib import Path
+from riglib import children, host, plan
+children.heed_signals()
+made = plan.Plan("host", "5.10", "{self.folder}", "s", "v", False, "c", "host", "x", "i",
+                 boots=[plan.Boot("host", "host", "host", 1, [], {{}})])
+host.run(made, Path("{self.folder}/out"), "{swap}")
+"""
+        with subprocess.Popen(
+                [sys.executable, "-B", "-c", code], stderr=subprocess.PIPE, text=True,
+                env={**os.environ, "PYTHONPATH": "tools/rig"}) as rig:
+            for name, number in (("begun", signal.SIGINT), ("told", signal.SIGTERM)):
+                while not (self.folder / name).exists():
+                    self.assertIsNone(rig.poll())
+                    time.sleep(0.01)
+                rig.send_signal(number)
+                rig.send_signal(signal.SIGHUP)
+            _, err = rig.communicate()
+        self.assertTrue((self.folder / "back").exists(), "it was not waited for")
+        self.assertIn("KeyboardInterrupt", err)
 
     def test_the_plan(self):
         """Of a host that runs, all is where it lies here."""
