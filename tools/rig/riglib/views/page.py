@@ -42,7 +42,7 @@ def judged(ok, said, more=()):
 
 def overview(runs):
     """A row for each kernel, a cell for each target that has been run anywhere."""
-    shown = [what for what in report.TARGETS if not what.endswith("-part") or any(
+    shown = [what for what in report.TARGETS if what not in report.SELDOM or any(
         run.what == what for mine in runs.values() for run in mine)]
     rows = []
     for kernel, mine in runs.items():
