@@ -373,6 +373,11 @@ class Livepatches(Fake):
         self.assertRefuses("there is a livepatch for Linux 5.10 only, and this is "
                            "6.1.0-1-amd64")
 
+    def test_on_hyper_v(self):
+        self.file("sys/module/kvm_intel/parameters/enlightened_vmcs", "Y\n")
+        self.assertRefuses("KVM uses enlightened VMCSs of Hyper-V's here, and the "
+                           "livepatch cannot")
+
     def test_inlined(self):
         for name in self.NAMES:
             text = self.list.read_text()
@@ -511,6 +516,24 @@ class Builds(Fake):
             1, "stock: error: the tools here cannot build for this kernel, they change "
             "CONFIG_BTF=y\n"))
         self.assertFalse((self.root / "top/b/host/obj").exists())
+
+    def test_where_modules_are_built(self):
+        self.file("top/b/src/scripts/Makefile.build", "x\nsrc := $(obj)\n")
+        self.assertEqual(self.run_it(self.steps, "folder", "b/host", "b/src"),
+                         (0, "arch/x86/kvm\n", ""))
+        self.file("top/b/src/scripts/Makefile.build",
+                  "src := $(if $(VPATH),$(VPATH)/)$(obj)\n")
+        for name in ("arch/x86/kvm/x86.c", "arch/x86/kvm/vmx/vmx.c", "virt/kvm/kvm.c"):
+            self.file(f"top/b/src/{name}", name)
+        there = self.root / "top/b/host/obj/arch/x86/kvm"
+        self.file("top/b/host/obj/arch/x86/kvm/x86.o", "built")
+        (there / "gone.c").symlink_to("/none")
+        for _ in range(2):
+            self.assertEqual(self.run_it(self.steps, "folder", "b/host", "b/src"),
+                             (0, f"{there}\n", ""))
+            self.assertEqual((there / "vmx/vmx.c").read_text(), "arch/x86/kvm/vmx/vmx.c")
+            self.assertEqual(sorted(path.name for path in there.iterdir()),
+                             ["vmx", "x86.c", "x86.o"])
 
     def test_fits(self):
         for name in ("kvm-intel", "variants/patched/kvm", "variants/patched/kvm-intel"):
