@@ -636,6 +636,50 @@ host.run(made, Path("{self.folder}/out"), "{swap}")
             pack.dependencies(self.folder)
 
 
+class Images(common.Case):
+    """Of an emulated host with a kernel of Debian's own: it has a plan, and what it
+    runs has another."""
+
+    def image(self, what):
+        made = plan.Plan(what, "5.10", str(self.folder), "s", "v", False, "c", "stock",
+                         "x", "i", variants=["patched"])
+        step = plan.Step("load kvm.ko", "load /variants/patched/kvm.ko")
+        made.boots = [plan.Boot("stock", "stock", "stock", 1, ["patched"],
+                                {"patched": [step]})]
+        modules = f"modules/lib/modules/{RELEASE}"
+        for name in ("rig/init", "rig/live", "release", "variants/patched/kvm.ko",
+                     f"{modules}/kvm.ko", f"livepatch/{pack.LIVEPATCH}"):
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{RELEASE}\n" if name == "release" else name)
+        image = pack.image(made, "stock")
+        with mock.patch.object(pack.Image, "applets"), \
+                mock.patch.object(pack.Image, "finish"):
+            image.make()
+        # "file PATH SOURCE MODE 0 0"
+        found = {path: Path(entry.split()[2]) for path, entry in image.entries.items()
+                 if entry.startswith("file ")}
+        self.assertEqual(found["/host/plan"].read_text(),
+                         "group patched\nload /variants/patched/kvm.ko\n")
+        self.assertEqual(found[f"/lib/modules/{RELEASE}/modules.dep"].read_text(),
+                         "kvm.ko: \n")
+        for name in ("/host/swap", "/host/common.sh", "/tests/rig/stock.sh",
+                     f"/lib/modules/{RELEASE}/kvm.ko", "/variants/patched/kvm.ko"):
+            self.assertTrue(found[name].exists(), name)
+        return found
+
+    def test_host_test(self):
+        lines = self.image("host")["/plan.1"].read_text().split("\n")
+        self.assertEqual([line.split()[1] for line in lines if line], [
+            "stock", "load", "busy", "SIGINT", "SIGTERM", "all", "nobody"])
+
+    def test_livepatch(self):
+        found = self.image("livepatch")
+        self.assertEqual(found["/plan.1"].read_text(), "group stock\ntest livepatch "
+                         f"{plan.ALL_SECONDS} /bin/sh /tests/rig/livepatch.sh host\n")
+        self.assertTrue(found[f"/host/{pack.LIVEPATCH}"].exists())
+
+
 class JudgesLivepatches(unittest.TestCase):
     STATES = ["before", "livepatched", "disabled"]
     COSTS = [4000, 2000, 4000]
