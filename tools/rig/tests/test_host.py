@@ -13,8 +13,9 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from riglib import host, judge, pack, plan, results
+from riglib import host, judge, machines, pack, plan, results
 from riglib.errors import Wrong
+from riglib.views import text
 import common
 
 TOP = Path(__file__).resolve().parents[3]
@@ -76,8 +77,8 @@ class Fake(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.root)
         self.bin = self.root / "bin"
         self.lib = self.root / "lib/modules" / RELEASE
-        for name, text in FAKES.items():
-            self.file(f"bin/{name}", f"#!/bin/sh\n{text}\n").chmod(0o755)
+        for name, script in FAKES.items():
+            self.file(f"bin/{name}", f"#!/bin/sh\n{script}\n").chmod(0o755)
         self.file("version", "#1 SMP Debian 5.10.223-1 (2024-08-10)\n")
         self.file("proc/cpuinfo", "processor\t: 0\nflags\t\t: fpu vmx smx\n")
         self.file("proc/kallsyms", "0 t vmx_msr_filter_changed\t[kvm_intel]\n")
@@ -94,10 +95,10 @@ class Fake(unittest.TestCase):
         (self.root / "sys/module/kvm/holders/kvm_intel").mkdir()
         self.process(1, "systemd", "/dev/null")
 
-    def file(self, name, text):
+    def file(self, name, content):
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(content)
         return path
 
     def module(self, where, build_id, parameters=()):
@@ -380,13 +381,13 @@ class Livepatches(Fake):
 
     def test_inlined(self):
         for name in self.NAMES:
-            text = self.list.read_text()
+            functions = self.list.read_text()
             # A function of that name that is not KVM's does not count.
-            self.list.write_text(text.replace(f"{name} [kvm_intel]", f"{name} [kvm]"))
+            self.list.write_text(functions.replace(f"{name} [kvm_intel]", f"{name} [kvm]"))
             self.assertRefuses(
                 f"{name}() cannot be replaced: ftrace does not list it, it is inlined or "
                 f"not to be traced in Linux {RELEASE}")
-            self.list.write_text(text)
+            self.list.write_text(functions)
         self.list.unlink()
         self.assertRefuses("there is no telling what ftrace can replace: mount -t "
                            "tracefs tracefs /sys/kernel/tracing")
@@ -617,12 +618,48 @@ host.run(made, Path("{self.folder}/out"), "{swap}")
         test = plan.Test("t", "t", "own", 4, "-", 9, __file__, "host")
         made.tests = [test]
         plan.add_boot(made, "host", "host", "host", 4, ["patched"])
-        text = pack.init_plan(made.boots[0])
+        said = pack.init_plan(made.boots[0])
         folder = self.folder.resolve()
-        self.assertEqual(text, f"group patched\nload {folder}/variants/patched/kvm.ko\n"
+        self.assertEqual(said, f"group patched\nload {folder}/variants/patched/kvm.ko\n"
                          f"load {folder}/variants/patched/kvm-intel.ko\n"
                          f"test t 9 {Path(__file__).resolve()}\n"
                          "unload kvm_intel\nunload kvm\n")
+
+    def test_the_tests(self):
+        """On all CPUs; what is for one and for two is run once; no KUnit."""
+        def table(*_):
+            for program, source, cpus in (("smp", "series", 1), ("smp", "series", 2),
+                                          ("race", "series", 2), ("bench", "rig", 1),
+                                          ("k-kunit", "kunit", 1)):
+                yield plan.Test(plan.label(program, source, "-", cpus), program, source,
+                                cpus, "-", 9, __file__, "host")
+        for count, names in ((1, ["smp", "bench"]), (8, ["smp", "race", "bench"])):
+            made = plan.Plan("host", "5.10", str(self.folder), "s", "v", False, "c",
+                             "host", "x", "i")
+            with mock.patch.object(plan, "tests_of_table", table), \
+                    mock.patch.object(plan.os, "cpu_count", lambda n=count: n), \
+                    mock.patch.object(plan, "new_plan", lambda *_, one=made: (
+                        plan.Tree(self.folder), one)):
+                made = plan.plan_host(self.folder, "host")
+            self.assertEqual([test.name for test in made.tests], names)
+            self.assertEqual({test.cpus for test in made.tests}, {count})
+            [boot] = made.boots
+            for variant in ("unpatched", "patched"):
+                self.assertEqual([step.name for step in boot.steps[variant]
+                                  if step.test], names)
+
+    def test_costs(self):
+        """In cycles, with how far apart they are, and said to be real."""
+        found = self.recorded().results()
+        self.assertNotIn(" rounds, from ", text.of_tests(found, []))
+        found.plan.machine, found.plan.cpu_time = "host", "TSC cycles, median"
+        found.plan.vmx = machines.MACHINES["host"].emulator()
+        figure = found.record("bench", "patched").figures["cost-16"]
+        said = text.of_tests(found, [])
+        self.assertIn(f"  patched, 16 ranges: {figure['rounds']} rounds, from "
+                      f"{figure['min']} to {figure['max']}\n", said)
+        self.assertIn("  VMX     real, in the kernel that runs here\n", said)
+        self.assertIn("filter of 16 ranges, in TSC cycles, median", said)
 
     def test_dependencies(self):
         for name, needs in (("irqbypass", ""), ("kvm", "irqbypass"), ("kvm-intel", "kvm")):
