@@ -201,6 +201,21 @@ class Refuses(Fake):
         self.assertRefuses("KVM is in use by libvirtd (process 7), qemu-system-x86 "
                            "(process 77): end that first")
 
+    def test_tools(self):
+        """One that is not in PATH, nor where programs of root's are."""
+        for tool in ("sha1sum", "rmmod"):
+            some = self.root / "some"
+            shutil.rmtree(some, ignore_errors=True)
+            some.mkdir()
+            for name in {"sha1sum", "rmmod", "modprobe"} - {tool}:
+                (some / name).symlink_to("/bin/true")
+            script = SWAP.read_text().replace(
+                '. "${0%/*}/common.sh"', f'. {SWAP.parent}/common.sh; PATH={some}')
+            done = subprocess.run(["/bin/sh", "-c", script, "swap", "check"],
+                                  capture_output=True, text=True, check=False)
+            self.assertEqual((done.returncode, done.stderr),
+                             (1, f"swap: there is no {tool} here\n"))
+
     def test_busy_module(self):
         (self.root / "sys/module/kvm/holders/kvmgt").mkdir()
         self.assertRefuses("KVM is in use by the module kvmgt: unload that first")
