@@ -73,8 +73,9 @@ help:
 	@echo '                 for 5.10 faults in the lines of the series; BASE= or KSRC=: for'
 	@echo '                 that kernel'
 	@echo '  make test-all  for all kernels: check, run twice, fuzz, all faults, kselftest,'
-	@echo '                 debug-kernel, vmm and, where known, coverage; goes on where it'
-	@echo '                 was ended (FRESH=1: from the start)'
+	@echo '                 debug-kernel, vmm, nested and, where known, coverage, host-test'
+	@echo '                 and livepatch (STOCK=1); goes on where it was ended (FRESH=1:'
+	@echo '                 from the start)'
 	@echo '  make apply     git am the series to KSRC, on a new branch there'
 	@echo '  make tree      only the source, with the series: build/BASE/src'
 	@echo '  make patches   write the files that the series adds into patches/'
@@ -188,7 +189,7 @@ test:
 	@$(RIGLIB) stages test $(TEST_KERNELS)
 
 test-all:
-	@$(RIG)/setup all lint report browser check kselftest debug vmm
+	@$(RIG)/setup all lint report browser check kselftest debug vmm stock
 	@$(RIGLIB) stages test-all $(if $(NAMED),$(NAMED),$(BASES))
 
 apply:
