@@ -105,7 +105,7 @@ help:
 	@echo '  PIN=newest     the newest source of Debian'\''s, not the one in tables/kernels'
 	@echo '  JOBS=N         processes at a time (one a CPU)'
 	@echo '  AGAIN=1        "make run" boots it twice, and compares'
-	@echo '  TESTS=REGEX    only the tests of "make kselftest" whose names match'
+	@echo '  TESTS=REGEX    only the tests of "make kselftest", or of KUT=, whose names match'
 	@echo '  FAULT=NAME     a fault in place of the patched KVM of "make kselftest",'
 	@echo '                 or of "make vmm"'
 	@echo '  KUT=DIR        a tree of kvm-unit-tests: "make vmm" runs these, under its QEMU'

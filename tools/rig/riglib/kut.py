@@ -7,6 +7,7 @@ has to end the same way, and to say the same of each of its checks.
 """
 
 import configparser
+import re
 import shutil
 from pathlib import Path
 
@@ -72,8 +73,9 @@ def script(name, test):
                          file=test["file"], smp=test.get("smp", "1"), qemu=qemu.strip())
 
 
-def plan_kut(folder, machine):
-    """All tests, on both variants, in a boot each for those of so many CPUs."""
+def plan_kut(folder, machine, pattern=""):
+    """All tests, or those whose names match, on both variants, in a boot each for those
+    of so many CPUs."""
     tree, plan, _ = plans.new_plan_of_flavour("kut", folder, machine)
     plan.variants = ["unpatched", "patched"]
     built = tree.folder / "kut"
@@ -81,7 +83,11 @@ def plan_kut(folder, machine):
     scripts = built / "scripts"
     shutil.rmtree(scripts, ignore_errors=True)
     scripts.mkdir()
-    for name, test in read(built / "tree").items():
+    found = {name: test for name, test in read(built / "tree").items()
+             if re.search(pattern, name)}
+    if not found:
+        raise Wrong(f"TESTS={pattern}: {CONFIG} has none of that name")
+    for name, test in found.items():
         why = left_out(name, test, rows)
         if why:
             plan.notes.append(f"{name}: {why}")

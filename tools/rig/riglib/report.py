@@ -20,7 +20,7 @@ OUT = BUILD / "report"
 TARGETS = {"tests": "run", "suite": "kselftest", "suite-part": "kselftest, a part",
            "faults": "faults", "fuzz": "fuzz", "bench": "bench",
            "debug": "debug-kernel", "coverage": "coverage", "nested": "nested",
-           "kut": "vmm, kvm-unit-tests",
+           "kut": "vmm, kvm-unit-tests", "kut-part": "vmm, some kvm-unit-tests",
            "host": "host-test", "stock": "host-test, emulated",
            "livepatch": "livepatch",
            "vmm": "vmm",
