@@ -27,7 +27,7 @@ TARGETS = {"tests": "run", "suite": "kselftest", "suite-part": "kselftest, a par
            "vmm-part": "vmm, with a fault"}
 # Runs of these are shown where there are any, and nobody is told that there are none:
 # parts, and what takes a machine or a kernel of its own.
-SELDOM = ("suite-part", "vmm-part", "host", "stock", "livepatch")
+SELDOM = ("suite-part", "vmm-part", "kut", "kut-part", "host", "stock", "livepatch")
 CONSOLE = 60			# lines of it, its last, where a boot went wrong
 
 
