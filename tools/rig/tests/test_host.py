@@ -203,7 +203,7 @@ class Refuses(Fake):
 
     def test_tools(self):
         """One that is not in PATH, nor where programs of root's are."""
-        for tool in ("sha1sum", "rmmod"):
+        for tool, package in (("sha1sum", "coreutils"), ("rmmod", "kmod")):
             some = self.root / "some"
             shutil.rmtree(some, ignore_errors=True)
             some.mkdir()
@@ -214,7 +214,7 @@ class Refuses(Fake):
             done = subprocess.run(["/bin/sh", "-c", script, "swap", "check"],
                                   capture_output=True, text=True, check=False)
             self.assertEqual((done.returncode, done.stderr),
-                             (1, f"swap: there is no {tool} here\n"))
+                             (1, f"swap: there is no {tool} here: install {package}\n"))
 
     def test_busy_module(self):
         (self.root / "sys/module/kvm/holders/kvmgt").mkdir()
