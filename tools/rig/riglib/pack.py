@@ -17,9 +17,6 @@ LIVEPATCH = "kvm-msr-filter-livepatch.ko"
 # What QEMU opens for a guest that has a kernel and a serial port.
 QEMU_OPENS = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/linuxboot_dma.bin",
               "/usr/share/qemu/multiboot_dma.bin", "/usr/share/qemu/kvmvapic.bin")
-# What guest/nested.sh and guest/kut.sh need of busybox
-APPLETS = ("sh", "stty", "ln", "cat", "cut", "date", "grep", "head", "md5sum", "sed", "sort",
-           "tail", "tr", "uniq")
 # What guest/gcov-dump.c has said, in a boot's folder.
 COUNTED = "counted"
 GRUB = """set timeout=0
@@ -147,9 +144,7 @@ class Image:
         for path in (QEMU, *QEMU_OPENS):
             self.file(path, path)
         self.libraries([QEMU])
-        self.file("/bin/busybox", BUSYBOX)
-        for applet in APPLETS:
-            self.entries[f"/bin/{applet}"] = f"slink /bin/{applet} busybox 777 0 0"
+        self.applets()
 
     def begin(self):
         """What every image has."""
