@@ -33,20 +33,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
-#include <linux/kvm.h>
-#include <linux/types.h>
 
-#define KSFT_SKIP	4
+#include "vm.h"
+
 #define ROUNDS		64
 #define WARMUP		4
 #define TRIES		4
-#define GUEST_MEM	0x10000
-#define GUEST_RIP	0x1000
-
-#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 
 /* Of a VM, at most, and of a filter. */
 #define MAX_VCPUS	64
@@ -63,9 +56,7 @@
 #define UNUSED_MSR(turn)	((turn) ? 0xf80 : 0xf00)
 #define NO_MSR			0x4f000000
 
-#define MSR_FS_BASE	0xc0000100	/* passed through, unless denied */
 #define MSR_PAT		0x277		/* emulated by KVM, always */
-#define PAT_VALUE	0x0007040600070406ull
 #define MSR_TSC		0x10
 #define MSR_TSC_DEADLINE	0x6e0
 
@@ -76,8 +67,6 @@
 #define APIC_LVTT	0x320
 #define SPIV_ENABLED	0x1ff
 #define LVTT_MASKED_DEADLINE	0x500ef
-
-#define FILTER_RW	(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE)
 
 struct guest {
 	int vm;
@@ -103,19 +92,10 @@ static const unsigned int some_ranges[] = { 0, 1, 2, 4, 8, MAX_RANGES };
 static __u8 deny[FULL_BITMAP], allow[FULL_BITMAP];
 static int kvm;
 
-static void die(const char *what)
+static void __noreturn die(const char *what)
 {
 	printf("bench: %s: %s\n", what, strerror(errno));
 	exit(1);
-}
-
-static int xioctl(int fd, unsigned long cmd, void *arg, const char *what)
-{
-	int ret = ioctl(fd, cmd, arg);
-
-	if (ret < 0)
-		die(what);
-	return ret;
 }
 
 static inline __u64 rdtsc(void)
@@ -128,43 +108,22 @@ static inline __u64 rdtsc(void)
 
 static void create_vcpu(struct guest *guest, unsigned long id)
 {
-	struct kvm_regs regs = { .rip = GUEST_RIP, .rflags = 2 };
 	struct vcpu *vcpu = &guest->vcpu[id];
-	struct kvm_sregs sregs;
 
 	vcpu->fd = xioctl(guest->vm, KVM_CREATE_VCPU, (void *)id,
 			  "KVM_CREATE_VCPU");
-	vcpu->run = mmap(NULL, guest->run_size, PROT_READ | PROT_WRITE,
-			 MAP_SHARED, vcpu->fd, 0);
-	if (vcpu->run == MAP_FAILED)
-		die("mmap of the vCPU");
-
-	xioctl(vcpu->fd, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
-	sregs.cs.base = 0;
-	sregs.cs.selector = 0;
-	xioctl(vcpu->fd, KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
-	xioctl(vcpu->fd, KVM_SET_REGS, &regs, "KVM_SET_REGS");
+	vcpu->run = set_up_vcpu(vcpu->fd, guest->run_size);
 }
 
 /* A guest with so many vCPUs, and with an APIC in KVM if it is to have a timer. */
 static void create_guest(struct guest *guest, unsigned int vcpus,
 			 const __u8 *code, size_t size, bool apic)
 {
-	struct kvm_userspace_memory_region region = {
-		.memory_size = GUEST_MEM,
-	};
 	unsigned int i;
 
-	guest->mem = mmap(NULL, GUEST_MEM, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (guest->mem == MAP_FAILED)
-		die("mmap of guest memory");
-	memcpy(guest->mem + GUEST_RIP, code, size);
-	region.userspace_addr = (unsigned long)guest->mem;
-
 	guest->vm = xioctl(kvm, KVM_CREATE_VM, NULL, "KVM_CREATE_VM");
-	xioctl(guest->vm, KVM_SET_USER_MEMORY_REGION, &region,
-	       "KVM_SET_USER_MEMORY_REGION");
+	guest->mem = add_memory(guest->vm);
+	memcpy(guest->mem + GUEST_RIP, code, size);
 	if (apic)
 		xioctl(guest->vm, KVM_CREATE_IRQCHIP, NULL,
 		       "KVM_CREATE_IRQCHIP");

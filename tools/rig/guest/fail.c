@@ -45,18 +45,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
-#include <linux/kvm.h>
-#include <linux/types.h>
 
-#define KSFT_SKIP	4
-#define GUEST_MEM	0x10000
-#define GUEST_RIP	0x1000
+#include "vm.h"
+
 #define TRIES		4
-
-#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 
 /* Of a VM, at most: a VM is replaced by a new one when it has so many. */
 #define MAX_VCPUS	16
@@ -69,9 +62,7 @@
 
 #define DENY_R		KVM_MSR_FILTER_READ
 #define DENY_W		KVM_MSR_FILTER_WRITE
-#define DENY_RW		(DENY_R | DENY_W)
-
-#define PAT_VALUE	0x0007040600070406ull
+#define DENY_RW		FILTER_RW
 
 /*
  * The MSRs that the guest accesses, with a value that they may have, and what one
@@ -169,8 +160,7 @@ static int kvm, fail_nth, run_size;
 static const char *name = "setup", *kind = "";
 static unsigned int nth;
 
-static void __attribute__((noreturn, format(printf, 1, 2)))
-give_up(const char *format, ...)
+static void __noreturn __printf(1, 2) give_up(const char *format, ...)
 {
 	va_list args;
 
@@ -182,18 +172,9 @@ give_up(const char *format, ...)
 	exit(1);
 }
 
-static void __attribute__((noreturn)) die(const char *what)
+static void __noreturn die(const char *what)
 {
 	give_up("%s: %s", what, strerror(errno));
-}
-
-static int xioctl(int fd, unsigned long cmd, void *arg, const char *what)
-{
-	int ret = ioctl(fd, cmd, arg);
-
-	if (ret < 0)
-		die(what);
-	return ret;
 }
 
 /* A file that this kernel may not have. */
@@ -352,21 +333,10 @@ static void write_code(__u8 *code)
 static void add_vcpu(struct guest *guest, int fd)
 {
 	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
-	struct kvm_regs regs = { .rip = GUEST_RIP, .rflags = 2 };
 	struct vcpu *vcpu = &guest->vcpu[guest->vcpus++];
-	struct kvm_sregs sregs;
 
 	vcpu->fd = fd;
-	vcpu->run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED,
-			 fd, 0);
-	if (vcpu->run == MAP_FAILED)
-		die("mmap of the vCPU");
-
-	xioctl(fd, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
-	sregs.cs.base = 0;
-	sregs.cs.selector = 0;
-	xioctl(fd, KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
-	xioctl(fd, KVM_SET_REGS, &regs, "KVM_SET_REGS");
+	vcpu->run = set_up_vcpu(fd, run_size);
 	/* With an APIC in KVM, all but the first would wait for a SIPI. */
 	if (guest->irqchip)
 		xioctl(fd, KVM_SET_MP_STATE, &runnable, "KVM_SET_MP_STATE");
@@ -375,9 +345,6 @@ static void add_vcpu(struct guest *guest, int fd)
 /* What becomes of a VM that has just been created: a guest with one vCPU. */
 static void set_up_guest(struct guest *guest, int vm, bool irqchip)
 {
-	struct kvm_userspace_memory_region region = {
-		.memory_size = GUEST_MEM,
-	};
 	struct kvm_enable_cap exits = {
 		.cap = KVM_CAP_X86_USER_SPACE_MSR,
 		.args[0] = KVM_MSR_EXIT_REASON_FILTER,
@@ -386,15 +353,9 @@ static void set_up_guest(struct guest *guest, int vm, bool irqchip)
 	memset(guest, 0, sizeof(*guest));
 	guest->vm = vm;
 	guest->irqchip = irqchip;
-	guest->mem = mmap(NULL, GUEST_MEM, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (guest->mem == MAP_FAILED)
-		die("mmap of guest memory");
+	guest->mem = add_memory(vm);
 	write_code(guest->mem + GUEST_RIP);
-	region.userspace_addr = (unsigned long)guest->mem;
 
-	xioctl(vm, KVM_SET_USER_MEMORY_REGION, &region,
-	       "KVM_SET_USER_MEMORY_REGION");
 	xioctl(vm, KVM_ENABLE_CAP, &exits,
 	       "KVM_ENABLE_CAP of KVM_CAP_X86_USER_SPACE_MSR");
 	if (irqchip)

@@ -94,7 +94,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define KSFT_SKIP	4
+#include "common.h"
+
 #define MAX_WORDS	32
 #define RESULTS_PORT	"/dev/ttyS1"
 
@@ -111,10 +112,6 @@
 
 /* What SIGKILL gets to end a test, in seconds of guest time. */
 #define KILL_LIMIT	30
-
-#define __printf(fmt, args)	__attribute__((format(printf, fmt, args)))
-#define __noreturn		__attribute__((noreturn))
-#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 
 enum verdict { PASS, FAIL, SKIP };
 

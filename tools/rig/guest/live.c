@@ -29,16 +29,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
-#include <linux/kvm.h>
 
-#define GUEST_MEM	0x10000
-#define GUEST_RIP	0x1000
+#include "vm.h"
+
 #define PORT		0x10
-#define MSR_FS_BASE	0xc0000100
-#define FILTER_RW	(KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE)
 
 /* Changes between two looks at the livepatch's state. */
 #define BATCH		16
@@ -61,19 +56,10 @@ static int vm, vcpu;
 static struct kvm_run *run;
 static int asked;
 
-static void die(const char *what)
+static void __noreturn die(const char *what)
 {
 	fprintf(stderr, "live: %s: %s\n", what, strerror(errno));
 	exit(1);
-}
-
-static int xioctl(int fd, unsigned long cmd, void *arg, const char *what)
-{
-	int ret = ioctl(fd, cmd, arg);
-
-	if (ret < 0)
-		die(what);
-	return ret;
 }
 
 static unsigned long long read_tsc(void)
@@ -96,37 +82,18 @@ static void create_vm(void)
 		.cap = KVM_CAP_X86_USER_SPACE_MSR,
 		.args = { KVM_MSR_EXIT_REASON_FILTER },
 	};
-	struct kvm_userspace_memory_region region = {
-		.memory_size = GUEST_MEM,
-	};
-	struct kvm_regs regs = { .rip = GUEST_RIP, .rflags = 2 };
-	struct kvm_sregs sregs;
-	unsigned char *mem;
-	int kvm, size;
+	int kvm;
 
 	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (kvm < 0)
 		die("/dev/kvm");
 	vm = xioctl(kvm, KVM_CREATE_VM, NULL, "KVM_CREATE_VM");
 	xioctl(vm, KVM_ENABLE_CAP, &cap, "KVM_CAP_X86_USER_SPACE_MSR");
-	mem = mmap(NULL, GUEST_MEM, PROT_READ | PROT_WRITE,
-		   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED)
-		die("mmap");
-	memcpy(mem + GUEST_RIP, code, sizeof(code));
-	region.userspace_addr = (unsigned long)mem;
-	xioctl(vm, KVM_SET_USER_MEMORY_REGION, &region, "memory");
+	memcpy(add_memory(vm) + GUEST_RIP, code, sizeof(code));
 
 	vcpu = xioctl(vm, KVM_CREATE_VCPU, NULL, "KVM_CREATE_VCPU");
-	size = xioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL, "mmap size");
-	run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-	if (run == MAP_FAILED)
-		die("mmap of the vCPU");
-	xioctl(vcpu, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
-	sregs.cs.base = 0;
-	sregs.cs.selector = 0;
-	xioctl(vcpu, KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
-	xioctl(vcpu, KVM_SET_REGS, &regs, "KVM_SET_REGS");
+	run = set_up_vcpu(vcpu, xioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL,
+				       "KVM_GET_VCPU_MMAP_SIZE"));
 }
 
 static void set_filter(bool deny)

@@ -45,9 +45,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define __printf(fmt, args)	__attribute__((format(printf, fmt, args)))
-#define __noreturn		__attribute__((noreturn))
-#define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
+#include "common.h"
 
 #define QEMU		"/usr/bin/qemu-system-x86_64"
 #define QEMU_SAYS	"/tmp/qemu"
