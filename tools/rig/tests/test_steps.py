@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the scripts share, and the small ones: lib.sh, tap.sh, run-step, setup."""
+"""What the scripts share, and the small ones: lib.sh, tap.sh, run-step, livepatch, setup."""
 
 import os
 import re
@@ -157,6 +157,146 @@ esac
         (self.top / "obj/.config").write_text("CONFIG_OLD=y\n")
         self.assertNotEqual(self.configure("obj", "fragment", "./make").returncode, 0)
         self.assertEqual((self.top / "obj/.config").read_text(), "CONFIG_OLD=y\n")
+
+
+class Livepatch(Folder):
+    """A tree whose series is three patches of one line each."""
+
+    NESTED = ("nested_vmx_disable_intercept_for_msr", "nested_vmx_set_intercept_for_msr",
+              "enable_x2apic_msr_intercepts", "nested_vmx_prepare_msr_bitmap",
+              "nested_vmx_update_msr_bitmap", "nested_get_vmcs12_pages")
+    VMX = ("possible_passthrough_msr_slot", "is_valid_passthrough_msr",
+           "vmx_clear_msr_bitmap_read", "vmx_clear_msr_bitmap_write",
+           "vmx_set_msr_bitmap_read", "vmx_set_msr_bitmap_write",
+           "vmx_msr_bitmap_l01_changed", "vmx_disable_intercept_for_msr",
+           "vmx_enable_intercept_for_msr", "vmx_set_intercept_for_msr",
+           "vmx_msr_bitmap_mode", "vmx_reset_x2apic_msrs",
+           "vmx_update_msr_bitmap_x2apic", "vmx_msr_filter_changed")
+
+    def setUp(self):
+        super().setUp()
+        shutil.copy(TOP / "tools/rig/steps/livepatch", self.steps)
+        self.src = self.top / "build/5.10/src"
+        (self.src / "arch/x86/kvm/vmx").mkdir(parents=True)
+        (self.src.parent / "series").write_text("v5.10-v5.19\n")
+        self.git("init", "-q")
+        # Used before it is defined, and the definition takes two lines to begin.
+        self.source("nested.c", "static int nested_get_vmcs12_pages(int vcpu);\n\n"
+                    "static int enter(int vcpu)\n{\n"
+                    "\treturn nested_get_vmcs12_pages(vcpu);\n}\n\n" +
+                    self.functions(self.NESTED[:-1]) +
+                    "static int nested_get_vmcs12_pages(\n\tint vcpu)\n{\n"
+                    "\treturn vcpu;\n}\n\nstatic int rest(void)\n{\n"
+                    "\treturn enter(1);\n}\n")
+        self.vmx = ("#define MSR_BITMAP_MODE_X2APIC 1\n#define OTHER 2\n\n"
+                    "static u32 vmx_possible_passthrough_msrs[2] = {\n\t1,\n};\n\n" +
+                    self.functions(self.VMX))
+        self.source("vmx.c", self.vmx)
+        self.commit("base")
+        self.git("branch", "base")
+        for n in (1, 3, 4):
+            self.source("vmx.c", self.vmx.replace("= 0;", f"= {n};"))
+            self.commit(f"patch {n}")
+        self.wanted = self.git("rev-parse", "HEAD")
+        self.source("vmx.c", self.vmx.replace("= 0;", "= 5;"))
+        self.commit("patch 5")
+        self.git("branch", "patched")
+        self.series("0001-a", "0003-b", "0004-c", "0005-d")
+
+    def functions(self, names):
+        return "".join(f"static void {name}(void)\n{{\n\tint i = 0;\n\n\tfor (;;) {{\n"
+                       "\t\ti++;\n\t}\n}\n\n" for name in names)
+
+    def git(self, *args):
+        done = run("git", "-c", "user.name=t", "-c", "user.email=t@localhost", *args,
+                   cwd=self.src)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.strip()
+
+    def source(self, name, text):
+        (self.src / "arch/x86/kvm/vmx" / name).write_text(text)
+
+    def commit(self, what):
+        self.git("add", "arch")
+        self.git("commit", "-q", "-m", what)
+
+    def series(self, *names):
+        (self.src / ".rig-patches").write_text("".join(f"{n}.patch\n" for n in names))
+
+    def livepatch(self, *args):
+        return run(self.steps / "livepatch", *args, cwd=self.top)
+
+    def fails(self, *args):
+        done = self.livepatch(*args)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        return done.stderr
+
+    def test_the_commit_after_the_last_of_them(self):
+        done = self.livepatch("state", self.src)
+        self.assertEqual((done.returncode, done.stdout.strip()), (0, self.wanted),
+                         done.stderr)
+
+    def test_another_series(self):
+        (self.src.parent / "series").write_text("next\n")
+        self.assertIn("for v5.10-v5.19 only", self.fails("state", self.src))
+
+    def test_one_that_is_not_wanted_comes_between(self):
+        self.series("0001-a", "0002-b", "0003-c", "0004-d")
+        self.assertIn("0002-b.patch is among them", self.fails("state", self.src))
+
+    def test_what_is_taken(self):
+        out = self.top / "out"
+        done = self.livepatch("extract", self.src, out)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        text = (out / "extracted.h").read_text()
+        for name in (*self.NESTED, *self.VMX, "vmx_possible_passthrough_msrs"):
+            self.assertEqual(len(re.findall(rf"^static .*\b{name}\b", text, re.M)), 1,
+                             name)
+        # The state of those patches, whole functions, and nothing else.
+        self.assertEqual(text.count("int i = 4;"), len(self.VMX))
+        self.assertEqual(text.count("\n}\n"), len(self.NESTED) + len(self.VMX))
+        self.assertIn("#define MSR_BITMAP_MODE_X2APIC 1\n", text)
+        for other in ("OTHER", "enter(", "rest(", "int vcpu);"):
+            self.assertNotIn(other, text.replace("(\n\tint vcpu)", ""))
+        # In that order, or it would not build.
+        self.assertLess(text.index("nested_get_vmcs12_pages"),
+                        text.index("vmx_possible_passthrough_msrs"))
+        # Nothing is left over half-made.
+        self.assertEqual(sorted(path.name for path in out.iterdir()), ["extracted.h"])
+
+    def test_a_function_that_is_not_there(self):
+        self.git("checkout", "-q", "-B", "patched", "base")
+        for n in (1, 3, 4):
+            self.source("vmx.c", self.vmx.replace("vmx_msr_bitmap_mode", f"mode{n}"))
+            self.commit(f"patch {n}")
+        out = self.top / "out"
+        self.assertIn("has no vmx_msr_bitmap_mode", self.fails("extract", self.src, out))
+        self.assertEqual(list(out.iterdir()), [])
+
+    def module(self, attribute):
+        """An object in place of the module: that function, and one that calls it."""
+        (self.top / "m.c").write_text(
+            f"static {attribute} int nested_get_vmcs12_pages(int vcpu)\n{{\n"
+            "\treturn *(volatile int *)(long)vcpu;\n}\n"
+            "int enter(int vcpu)\n{\n\treturn nested_get_vmcs12_pages(vcpu) + 1;\n}\n")
+        done = run("gcc", "-O2", "-c", "m.c", "-o", "m.ko", cwd=self.top)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return self.top / "m.ko"
+
+    def test_callers(self):
+        done = self.livepatch("callers", self.src, self.module("__attribute__((noinline))"))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        said = self.fails("callers", self.src, self.module("inline"))
+        self.assertIn("become part of its callers (0 of 1 are left)", said)
+        self.assertIn("(0 of 1 are left)",
+                      self.fails("callers", self.src, self.top / "absent.ko"))
+
+    def test_nobody_calls_it(self):
+        self.git("checkout", "-q", "-B", "base", "base")
+        self.source("nested.c", "")
+        self.commit("nothing")
+        self.assertIn("does not call", self.fails("callers", self.src, self.top / "m.ko"))
 
 
 class Tap(Folder):
