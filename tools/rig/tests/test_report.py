@@ -328,7 +328,21 @@ class Short(Reports):
         self.assertEqual(rows["make run, as expected"]["7.2"], "-")
         self.assertEqual(rows["make kselftest, as expected"]["6.1"], "missing")
         self.assertEqual(rows["random programs, failed of all"]["5.10"], "0/44")
+        self.assertEqual([rows[name]["next"] for name in (
+            "lines run, of those in reach", "branches taken, likewise")], ["1/2", "1/2"])
         self.assertIn(">", rows["an update, 16 ranges"]["5.10"])
+
+    def test_coverage(self):
+        self.all()
+        out = self.build / "next/report/coverage"
+        self.functions[0].lines[1].reason = "no such CPU"
+        self.functions[0].lines[0].reason = coverage.NO_TEST + "a test"
+        coverage.Coverage(self.functions, {}, [], [], {}).write(out / "coverage.json")
+        rows = self.table()
+        self.assertEqual(rows["lines run, of those in reach"]["next"], "1/1")
+        self.assertEqual(rows["branches taken, likewise"]["next"], "1/2")
+        (out / "coverage.json").unlink()
+        self.assertEqual(self.table()["lines run, of those in reach"]["next"], "missing")
 
     def test_what_there_are_no_new_results_of_is_kept(self):
         self.all()

@@ -35,7 +35,7 @@ def left(functions):
 
 def table(results, coverage, lines):
     ran, n, taken, m = coverage.reached()
-    not_lines, not_branches = coverage.unreachable()
+    _, lines_there, _, branches_there = coverage.in_reach()
     whole = [one for one in coverage.functions if one.whole]
     partly = [one for one in coverage.functions if not one.whole]
     said = ["Which lines and branches of KVM the tests run", "", *text.head(results), "",
@@ -45,9 +45,9 @@ def table(results, coverage, lines):
             *rows(partly), "",
             f"  all: {ran} of {n} lines, {percent(ran, n)}; {taken} of {m} branches, "
             f"{percent(taken, m)}",
-            f"  of those that can be reached: {percent(ran, n - not_lines)} of "
-            f"{n - not_lines} lines, {percent(taken, m - not_branches)} of "
-            f"{m - not_branches} branches"]
+            f"  of those that can be reached: {percent(ran, lines_there)} of "
+            f"{lines_there} lines, {percent(taken, branches_there)} of "
+            f"{branches_there} branches"]
     said += [f"  not run here, SVM: {count} lines of {file}"
              for file, count in coverage.svm.items()]
     missing = list(left(coverage.functions))

@@ -209,13 +209,11 @@ def coverages(runs):
     for run in each(runs, "coverage"):
         if not run.measured:
             continue
-        ran, n, taken, m = run.measured.reached()
-        no_lines, no_branches = run.measured.unreachable()
         rows = [(what, f"{a} of {b} lines, {covered.percent(a, b)}",
                  f"{c} of {d} branches, {covered.percent(c, d)}")
-                for what, a, b, c, d in (
-                    ("all", ran, n, taken, m),
-                    ("what can be reached", ran, n - no_lines, taken, m - no_branches))]
+                for what, (a, b, c, d) in (
+                    ("all", run.measured.reached()),
+                    ("what can be reached", run.measured.in_reach()))]
         yield heading(run), rows, run.measured.functions, \
             list(covered.left(run.measured.functions)), together([run])
 

@@ -291,6 +291,11 @@ def short_cells(runs):
             yield "random programs, failed of all", "missing" if run.problems else \
                 f"{sum(len(fuzz.failures(one)) for one in records)}/" \
                 f"{sum(map(fuzz.ran, records))}"
+        if run.what == "coverage":
+            known = run.measured and not run.problems
+            ran, n, taken, m = run.measured.in_reach() if known else (0, 0, 0, 0)
+            yield "lines run, of those in reach", f"{ran}/{n}" if known else "missing"
+            yield "branches taken, likewise", f"{taken}/{m}" if known else "missing"
         if run.what == "tests" and run.found:
             for name, value in figures(run.found):
                 if name.startswith("filter of "):
