@@ -167,7 +167,10 @@ def judge_faults(found, judge_, wanted, left_out):
     left_out = dict(left_out)
     due = caught = 0
     for fault in wanted:
-        records = found.of(variant=fault.name, test=True)
+        # Those of boots that it is in, and the verdicts that have arrived.
+        records = [record for record in found.of(variant=fault.name, test=True)
+                   if record.boot]
+        ran_to_end = records and all(record.verdict != "missing" for record in records)
         by = [record for record in records if record.verdict in ("fail", "crash")]
         here = "selftests" in fault.caught_by
         due += here
@@ -178,12 +181,14 @@ def judge_faults(found, judge_, wanted, left_out):
         if fault.name in left_out:
             judge_.say(plan.lenient, f"{fault.name}: does not build",
                        [left_out[fault.name]], left_out[fault.name])
+        elif not ran_to_end:
+            judge_.say(False, f"{fault.name}: not run", judge.reasons(*records))
         elif not here:
             # What only KUnit sees it may see, but what nobody can see it may not.
-            judge_.say(records and not (by and fault.caught_by == "nobody"),
+            judge_.say(not (by and fault.caught_by == "nobody"),
                        f"{said}, and it need not be")
         elif fault.name in missed:
-            judge_.say(records and not by, f"{said}: {missed[fault.name]}",
+            judge_.say(not by, f"{said}: {missed[fault.name]}",
                        ["it is known to be missed: see tools/rig/tables/fuzz"])
         else:
             judge_.say(by, said, [text for record in records

@@ -124,6 +124,27 @@ class Fuzz(common.Case):
         bad = self.bad(found, [fault("a"), fault("z", "KUnit")])
         self.assertEqual([name.split(":")[0] for name in bad], ["z"])
 
+    def test_fault_that_was_not_run(self):
+        """Not even what need not be found is taken for run where nothing came of it, or
+        where all that is known is that it was in no boot."""
+        for caught_by in ("selftests", "KUnit", "nobody"):
+            for boot in ("vmx-1-half-1", ""):
+                found = self.faults({"a": "fail", "b": "missing"})
+                for record in found.of(variant="b", test=True):
+                    record.boot = boot
+                bad = self.bad(found, [fault("a"), fault("b", caught_by)])
+                self.assertEqual(bad[0], "b: not run", (caught_by, boot))
+
+    def test_boots_that_it_is_not_in(self):
+        """They have nothing to say of it."""
+        found = self.faults({"a": "fail", "b": "pass"})
+        record, = found.of(variant="b", test=True)
+        found.records.append(results.Record(
+            "5.10", "", "", "b", "fuzz:vmx-1-half-2", True, why="it is in no boot"))
+        lines = fuzz.judge_fuzz(found, [fault("a"), fault("b")])
+        bad, = [line for line in lines if line.name.startswith("b: ")]
+        self.assertEqual((bad.name, bad.details), ("b: not found", []))
+
 
 if __name__ == "__main__":
     unittest.main()
