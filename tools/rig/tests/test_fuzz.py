@@ -96,10 +96,10 @@ class Fuzz(common.Case):
         self.assertEqual(fuzz.programs(found), {"patched-5.c": [
             "/* program 5 */", "{ .op = FUZZ_VM },", "/* end of program */"]})
 
-    def faults(self, verdicts):
+    def faults(self, verdicts, seed=1):
         made = plan.Plan(**PLAN)
         made.variants = ["patched", *verdicts]
-        fuzz.add(made, "", 1, "vmx-1-half-1", made.variants, 1, 9, "-q")
+        fuzz.add(made, "", 1, "vmx-1-half-1", made.variants, seed, 400, "-q")
         found = self.run_of(made)
         for name, verdict in verdicts.items():
             for record in found.of(variant=name, test=True):
@@ -123,6 +123,17 @@ class Fuzz(common.Case):
         found = self.faults({"a": "fail"})
         bad = self.bad(found, [fault("a"), fault("z", "KUnit")])
         self.assertEqual([name.split(":")[0] for name in bad], ["z"])
+
+    def test_fault_that_is_missed(self):
+        """It may be found with other seeds than the usual ones, which are known."""
+        missed = mock.patch.object(fuzz, "misses", lambda _: {"b": "it is rare"})
+        for verdict, seed, bad in (("pass", 1, 0), ("fail", 1, 1), ("pass", 401, 0),
+                                   ("fail", 401, 0), ("missing", 401, 1)):
+            found = self.faults({"a": "fail", "b": verdict}, seed)
+            # That the others make up for it.
+            wanted = [fault("b"), *[fault("a")] * 9]
+            with missed:
+                self.assertEqual(len(self.bad(found, wanted)), bad, (verdict, seed))
 
     def test_fault_that_was_not_run(self):
         """Not even what need not be found is taken for run where nothing came of it, or
