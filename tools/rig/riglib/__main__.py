@@ -379,7 +379,7 @@ def lint():
 
 
 def update_readme():
-    readme.update(flavour_lines)
+    readme.update()
 
 
 def make_report():

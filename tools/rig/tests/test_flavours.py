@@ -9,8 +9,9 @@ from unittest import mock
 
 from common import Case
 from riglib import __main__ as commands, judge, plan, results, tables
+from riglib.errors import Wrong
 from riglib.ktap import Line
-from riglib.views import readme
+from riglib.views import readme, tap
 
 RACE = "BUG: KCSAN: data-race in kvm_vcpu_kick+0x1a/0x40 / vcpu_enter_guest+0x9/0x10"
 
@@ -218,6 +219,25 @@ class Readme(Case):
         self.assertEqual(readme.of_flavour(Run("i386").results, lines),
                          ("5.10", "i386", "-", "built", "-", "-", "0"))
 
+    def test_results_from_elsewhere(self):
+        """They are judged already, and need nothing of the build that they are of."""
+        run = Run(faults=[fault()])
+        out = self.folder / "5.10/report/debug/kasan"
+        out.mkdir(parents=True)
+        run.results.plan.write(out / "plan.json")
+        run.results.write(out / "results.json")
+        old = ("5.10", "kasan", "9", "9/9", "9>9", "9/9", "9")
+        path = self.folder / "RESULTS"
+        path.write_text(f"{readme.DEBUG[0]}\n\n  {'  '.join(old)}\n\n{readme.DEBUG[1]}\n")
+        with mock.patch.object(readme, "RESULTS", path), \
+                mock.patch.object(readme, "Path", lambda _: self.folder):
+            with self.assertRaises(Wrong):
+                list(readme.debug_rows("5.10"))
+            (out / "judgement.tap").write_text(
+                tap.judgement(judge.judge_flavour(run.results, run.faults)))
+            self.assertEqual(list(readme.debug_rows("5.10")),
+                             [("5.10", "kasan", "1", "3/3", "0>0", "1/1", "0")])
+
     def test_what_there_are_no_new_results_of_is_kept(self):
         old = ("5.10", "kasan", "1", "3/3", "1>0", "1/1", "0")
         path = self.folder / "RESULTS"
@@ -225,8 +245,8 @@ class Readme(Case):
                         f"{readme.DEBUG[1]}\n")
         with mock.patch.object(readme, "RESULTS", path), \
                 mock.patch.object(readme, "Path", lambda _: self.folder / "none"):
-            self.assertEqual(list(readme.debug_rows("5.10", None)), [old])
-            self.assertEqual(list(readme.debug_rows("6.1", None)), [])
+            self.assertEqual(list(readme.debug_rows("5.10")), [old])
+            self.assertEqual(list(readme.debug_rows("6.1")), [])
 
 
 class Vmm(unittest.TestCase):

@@ -236,25 +236,27 @@ def of_flavour(found, lines):
         str(sum(not line.ok for line in lines)))
 
 
-def debug_rows(kernel, lines_of):
+def debug_rows(kernel):
     """Of a kernel; what there are no new results of is kept."""
     old = {line.split()[1]: tuple(line.split()) for line in section(DEBUG)
            if line.split()[:1] == [kernel]}
     for flavour in tables.flavours("debug-kernel"):
         out = Path("build") / kernel / "report/debug" / flavour
         if (out / "results.json").exists():
-            found = res.load(out)
-            yield of_flavour(found, lines_of(found))
+            run = report.read_run(kernel, "debug", out, flavour)
+            if run.problems:
+                raise Wrong(run.problems[0])
+            yield of_flavour(run.found, run.lines)
         elif flavour in old:
             yield old[flavour]
 
 
-def debug_table(lines_of):
+def debug_table():
     form = "  {:<8}{:<10}{:>6}{:>9}{:>13}{:>9}{:>12}"
     return [DEBUG[0], "", form.format("kernel", "flavour", "CPUs", "tests",
                                       "complaints", "faults", "unexpected"),
             *(form.format(*row) for kernel in tables.kernels()
-              for row in debug_rows(kernel, lines_of)), ""]
+              for row in debug_rows(kernel)), ""]
 
 
 def releases_table():
@@ -350,7 +352,7 @@ def replace(marks, new, path=None):
     path.write_text("\n".join([*old[:begin], *new, *old[end:]]))
 
 
-def update(lines_of):
+def update():
     """All kernels' results into RESULTS and README, and into the folders of patches/
     on which of them each was run last.  What there are no new results of is kept."""
     for path in (RESULTS, PATCHES_README):
@@ -366,7 +368,7 @@ def update(lines_of):
     bench = reported("bench").get(BENCHED)
     if bench and comparable(bench.plan):
         replace(BENCH, curves.of_readme(bench, BENCH[0]))
-    replace(DEBUG, debug_table(lines_of))
+    replace(DEBUG, debug_table())
     told = [re.fullmatch(r"(.*), patches/(\S+)", line[10:].removesuffix(EARLIER))
             for line in section(TESTS)]
     for series in tables.folders():
