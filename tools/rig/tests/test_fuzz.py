@@ -16,7 +16,7 @@ PLAN = {"what": "fuzz", "kernel": "5.10", "folder": "build/5.10",
 
 
 def fault(name, caught_by="selftests"):
-    return SimpleNamespace(name=name, caught_by=caught_by, machine="", cpus=1)
+    return SimpleNamespace(name=name, caught_by=caught_by, machine="", cpus=1, flavour="")
 
 
 class Fuzz(common.Case):
@@ -112,8 +112,18 @@ class Fuzz(common.Case):
         self.assertEqual(self.bad(found, wanted), [])
 
     def test_fault_not_found(self):
-        bad = self.bad(self.faults({"a": "pass"}), [fault("a")])
-        self.assertEqual(len(bad), 2, bad)
+        found = self.faults({"a": "pass"})
+        with mock.patch.object(fuzz.tables, "faults", lambda _: [fault("a")]):
+            self.assertEqual(self.bad(found, [fault("a")]), [
+                "a: not found", "0 of 1 faults that selftests have to find are found, "
+                "at least 90 % have to be"])
+
+    def test_some_faults(self):
+        """How many of all are found, some don't tell."""
+        found = self.faults({"a": "pass"})
+        of_all = [fault("a"), fault("b")]
+        with mock.patch.object(fuzz.tables, "faults", lambda _: of_all):
+            self.assertEqual(self.bad(found, [fault("a")]), ["a: not found"])
 
     def test_found_where_there_is_nothing(self):
         bad = self.bad(self.faults({"b": "fail"}), [fault("b", "nobody")])
