@@ -194,8 +194,7 @@ def judge_faults(found, judge_, wanted, left_out):
             judge_.say(not by or not usual, f"{said}: {missed[fault.name]}",
                        ["it is known to be missed: see tools/rig/tables/fuzz"])
         else:
-            judge_.say(by, said, [text for record in records
-                                  for text in judge.reasons(record)])
+            judge_.say(by, said, judge.reasons(*records))
     # Of some, that FAULTS= has picked, all may be among those that are missed.
     some = {fault.name for fault in tables.faults(plan.series)
             if not fault.flavour and "selftests" in fault.caught_by} - {
