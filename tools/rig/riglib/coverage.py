@@ -408,8 +408,8 @@ def keep(plan, out):
     (kept / "problems.json").write_text(json.dumps(problems))
 
 
-def read_counts(source, plan, out):
-    """(Counts, problems) of what is kept."""
+def read_counts(source, plan, out, wanted=()):
+    """(Counts, problems) of what is kept, which has to be these objects of each boot."""
     kept = out / "counted"
     try:
         problems = json.loads((kept / "problems.json").read_text())
@@ -418,6 +418,8 @@ def read_counts(source, plan, out):
     counts, obj = Counts(source), (Path(plan.folder) / "obj").resolve()
     for boot in plan.boots:
         mine = problems.setdefault(boot.name, ["nothing was kept of it"])
+        mine += [f"{name}: its counts are not there" for name in wanted
+                 if not (kept / boot.name / f"{name}.gcda").exists()]
         for path in sorted((kept / boot.name).rglob("*.gcda")):
             name = str(path.relative_to(kept / boot.name))[:-len(".gcda")]
             try:
@@ -513,7 +515,8 @@ def rows_for(plan):
 def measure(plan, out):
     """What came of a plan, all of it."""
     source = Source(plan.folder)
-    counts, problems = read_counts(source, plan, out)
+    counts, problems = read_counts(source, plan, out,
+                                   counted_objects(plan.folder))
     found, lacking = select(source, counts, roots(source.tree))
     stale = [f"{row['function']}(): {row['line']}: {why}"
              for row, why in explain(found, rows_for(plan))]

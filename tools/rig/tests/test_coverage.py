@@ -440,6 +440,15 @@ class Judged(Case):
             self.assertEqual(counts.lines, {})
             self.assertEqual(problems["cpus-1"] == [], text == '{"cpus-1": []}')
 
+    def test_counts_that_are_gone(self):
+        """What came well, and is not there any more, is missing, boot by boot."""
+        (self.folder / "counted/cpus-1").mkdir(parents=True)
+        (self.folder / "counted/problems.json").write_text('{"cpus-1": []}')
+        _, problems = coverage.read_counts(SimpleNamespace(src=self.folder), Run().plan,
+                                           self.folder, ["vmx/vmx", "x86"])
+        self.assertEqual(problems["cpus-1"], ["vmx/vmx: its counts are not there",
+                                              "x86: its counts are not there"])
+
     def test_shown(self):
         run = Run()
         run.functions[0].lines[1].count = 0
