@@ -542,10 +542,11 @@ static bool msr_lists_are_filtered(void)
 
 /*
  * An L1 with an enlightened VMCS tells KVM when its MSR bitmap has changed, and
- * KVM need not merge it with its own if neither has.
+ * KVM need not merge it with its own if neither has.  Unless that bitmap is not
+ * @enlightened: then what L1 tells of it says nothing.
  */
 static void l1_evmcs_guest_code(struct vmx_pages *vmx,
-				struct hyperv_test_pages *hv)
+				struct hyperv_test_pages *hv, u64 enlightened)
 {
 	bool launched = false;
 	u64 l2_rsp;
@@ -556,7 +557,7 @@ static void l1_evmcs_guest_code(struct vmx_pages *vmx,
 	GUEST_ASSERT(load_evmcs(hv));
 	prepare_vmcs(vmx, guest_l2_code);
 	l2_rsp = vmreadz(GUEST_RSP);
-	current_evmcs->hv_enlightenments_control.msr_bitmap = 1;
+	current_evmcs->hv_enlightenments_control.msr_bitmap = enlightened;
 
 	for (;;) {
 		GUEST_SYNC(SYNC_IN_L1);
@@ -576,7 +577,7 @@ static void init_evmcs_vcpu(struct kvm_vcpu *vcpu)
 	vcpu_enable_evmcs(vcpu);
 }
 
-static void create_evmcs_vm(struct nested_vm *n)
+static void __create_evmcs_vm(struct nested_vm *n, bool enlightened)
 {
 	gva_t vmx[NR_L2S], hv;
 
@@ -584,8 +585,13 @@ static void create_evmcs_vm(struct nested_vm *n)
 	n->init_vcpu = init_evmcs_vcpu;
 	n->init_vcpu(n->vcpu);
 	vcpu_alloc_hyperv_test_pages(n->vm, &hv);
-	vcpu_args_set(n->vcpu, 2, vmx[0], hv);
+	vcpu_args_set(n->vcpu, 3, vmx[0], hv, (u64)enlightened);
 	nested_expect_stage(n, SYNC_IN_L1);
+}
+
+static void create_evmcs_vm(struct nested_vm *n)
+{
+	__create_evmcs_vm(n, true);
 }
 
 static void test_evmcs_denied(const struct l2_msr *msr, bool write)
@@ -720,6 +726,36 @@ static void test_merges(const struct l2_msr *msr, bool write)
 	kvm_vm_free(n.vm);
 }
 
+/*
+ * The bitmap is not enlightened, so that KVM has to merge at each entry, though
+ * L1 says that nothing has changed.
+ */
+static void test_evmcs_not_enlightened(const struct l2_msr *msr, bool write)
+{
+	struct nested_vm n;
+
+	__create_evmcs_vm(&n, false);
+	n.orders->l1_bitmap_is_clean = true;
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_CPU, "no filter");
+
+	nested_l1_intercept(&n, msr->index, write, true);
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_L1, "intercepted by L1");
+	enter(&n, msr, write);
+	set_filter(&n, msr, msr_filter_flag(write));
+	expect_handler(&n, write, MSR_BY_L1, "denied, and intercepted by L1");
+
+	nested_l1_intercept(&n, msr->index, write, false);
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_USER, "denied");
+	set_filter(&n, msr, 0);
+	nested_l1_intercept(&n, msr->index, write, true);
+	enter(&n, msr, write);
+	expect_handler(&n, write, MSR_BY_L1, "filter removed");
+	kvm_vm_free(n.vm);
+}
+
 static unsigned int nr_failed;
 
 static void run_scenario(void (*scenario)(const struct l2_msr *msr, bool write),
@@ -827,6 +863,8 @@ static void run_evmcs(void)
 		     "eVMCS, filter set before L2 is restored");
 	run_scenario(test_evmcs_before_run, gs_base,
 		     "eVMCS, filter set after L2 is restored");
+	run_scenario(test_evmcs_not_enlightened, gs_base,
+		     "eVMCS, MSR bitmap not enlightened");
 	nr_failed += nested_run_scenario(test_merges, gs_base, false,
 					 "eVMCS, merges counted");
 }
