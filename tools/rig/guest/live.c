@@ -31,20 +31,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "live.h"
 #include "vm.h"
 
 #define PORT		0x10
 
-/* Changes between two looks at the livepatch's state. */
-#define BATCH		16
 #define MAX_COSTS	65536
 #define PAUSE_US	5000
-
-enum state { ABSENT, TRANSITION, ENABLED, DISABLED, CHANGING, STATES };
-
-static const char * const state_names[] = {
-	"absent", "transition", "enabled", "disabled", "changing",
-};
 
 static struct seen {
 	unsigned long changes, wrong;
@@ -54,7 +47,6 @@ static struct seen {
 
 static int vm, vcpu;
 static struct kvm_run *run;
-static int asked;
 
 static void __noreturn die(const char *what)
 {
@@ -171,32 +163,6 @@ static void change(struct seen *in, bool deny)
 		in->cost[in->costs++] = first - then;
 }
 
-static int read_flag(const char *dir, const char *name)
-{
-	char path[256], text[8] = "";
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	if (read(fd, text, sizeof(text) - 1) < 0)
-		text[0] = '\0';
-	close(fd);
-	return text[0] == '1';
-}
-
-static enum state get_state(const char *dir)
-{
-	int enabled = read_flag(dir, "enabled");
-
-	if (enabled < 0)
-		return ABSENT;
-	if (read_flag(dir, "transition") == 1)
-		return TRANSITION;
-	return enabled ? ENABLED : DISABLED;
-}
-
 static int by_size(const void *a, const void *b)
 {
 	long x = *(const long *)a, y = *(const long *)b;
@@ -224,12 +190,6 @@ static void tell(void)
 	}
 	printf("end\n");
 	fflush(stdout);
-}
-
-static void be_asked(int sig)
-{
-	(void)sig;
-	__atomic_store_n(&asked, 1, __ATOMIC_RELAXED);
 }
 
 int main(int argc, char **argv)
@@ -262,7 +222,7 @@ int main(int argc, char **argv)
 		in->wrong += batch.wrong;
 		for (i = 0; i < batch.costs && in->costs < MAX_COSTS; i++)
 			in->cost[in->costs++] = batch.cost[i];
-		if (__atomic_exchange_n(&asked, 0, __ATOMIC_RELAXED))
+		if (was_asked())
 			tell();
 		usleep(PAUSE_US);
 	}

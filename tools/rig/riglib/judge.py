@@ -465,22 +465,22 @@ class LivepatchJudge(Judge):
                          f"{name}: {', '.join(map(str, n))} {self.plan.cpu_time}",
                          ["it has to be less with the livepatch than without"])
 
-    def vm(self):
-        """The one that runs throughout has seen no wrong interception: its own steps
-        fail otherwise."""
-        records = [self.results.of(variant=variant, name="vm")
+    def vm(self, name, text):
+        """Whether its own steps, that fail otherwise, found nothing wrong."""
+        records = [self.results.of(variant=variant, name=name)
                    for variant in self.plan.variants]
         wrong = [record for one in records for record in one
                  if record.verdict != "pass"]
-        self.say(all(records) and not wrong, "the VM that runs throughout: no wrong "
-                 "interception", reasons(*wrong))
+        self.say(all(records) and not wrong, text, reasons(*wrong))
 
 
 def judge_livepatch(results):
     judge = LivepatchJudge(results)
     for test in results.plan.tests:
         judge.test(test)
-    judge.vm()
+    judge.vm("vm", "the VM that runs throughout: no wrong interception")
+    judge.vm("l2", "the L2 that is active throughout: no wrong interception with it, "
+             "some without")
     judge.costs()
     judge.boots()
     return judge.lines

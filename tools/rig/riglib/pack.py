@@ -267,6 +267,7 @@ class Stock(Image):
             self.file(f"/host/{name}", f"tools/rig/host/{name}")
         if self.plan.what == "livepatch":
             self.file(f"/host/{LIVEPATCH}", self.folder / "livepatch" / LIVEPATCH, 644)
+            self.file("/tests/rig/live-l2", self.folder / "rig/live-l2")
         for name in ("stock.sh", "livepatch.sh"):
             self.file(f"/tests/rig/{name}", f"tools/rig/guest/{name}")
         self.file("/tests/rig/live", self.folder / "rig/live")

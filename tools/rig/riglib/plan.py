@@ -708,7 +708,7 @@ LIVEPATCH_TESTS = ("msr_filter_ioctl_test", "msr_filter_nested_test",
 
 def plan_livepatch(folder):
     """Some tests before a livepatch is loaded, with it, and after it was disabled, while
-    a VM runs throughout; in an emulated host with a kernel of Debian's own."""
+    VMs run throughout; in an emulated host with a kernel of Debian's own."""
     tree, plan = new_plan("livepatch", folder, "stock")
     states = {"before": ("", "absent"), "livepatched": ("load", "enabled"),
               "disabled": ("unload", "absent")}
@@ -722,7 +722,8 @@ def plan_livepatch(folder):
     for name, (command, state) in states.items():
         change = [Step(command, f"test {command} {STOCK_SECONDS} {script} {command}")]
         steps[name] = [*(change if command else ()), *stepper.tests(name, built),
-                       Step("vm", f"test vm {STOCK_SECONDS} {script} vm {state}")]
+                       *(Step(vm, f"test {vm} {STOCK_SECONDS} {script} {vm} {state}")
+                         for vm in ("vm", "l2"))]
     plan.boots = [Boot("livepatch", "livepatch", "stock", 1, plan.variants, steps)]
     return plan
 

@@ -699,7 +699,8 @@ class Images(common.Case):
         made.boots = [plan.Boot("stock", "stock", "stock", 1, ["patched"],
                                 {"patched": [step]})]
         modules = f"modules/lib/modules/{RELEASE}"
-        for name in ("rig/init", "rig/live", "release", "variants/patched/kvm.ko",
+        for name in ("rig/init", "rig/live", "rig/live-l2", "release",
+                     "variants/patched/kvm.ko",
                      f"{modules}/kvm.ko", f"livepatch/{pack.LIVEPATCH}"):
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -750,6 +751,7 @@ class JudgesLivepatches(unittest.TestCase):
             mended = "pass" if state == "livepatched" else "fail"
             for name, test, verdict, figures in (
                     ("mended", True, mended, {}), ("vm", False, "pass", {}),
+                    ("l2", False, "pass", {}),
                     ("bench", True, "pass", {"cost-1": {"n": cost}})):
                 self.records[state, name] = results.Record(
                     "5.10", "stock", "livepatch", state, name, test, verdict=verdict,
@@ -779,6 +781,9 @@ class JudgesLivepatches(unittest.TestCase):
                  "mended: fail before, pass livepatched, pass disabled"),
                 (("livepatched", "vm"), {"verdict": "fail"},
                  "the VM that runs throughout: no wrong interception"),
+                (("before", "l2"), {"verdict": "fail"},
+                 "the L2 that is active throughout: no wrong interception with it, some "
+                 "without"),
                 (("disabled", "bench"), {"figures": {"cost-1": {"n": 2000}}},
                  "cost-1: 4000, 2000, 2000 instructions"),
                 (("before", "bench"), {"figures": {"cost-1": None}},
@@ -790,8 +795,10 @@ class JudgesLivepatches(unittest.TestCase):
                 setattr(self.records[key], name, value)
             self.assertIn(said, self.bad())
         self.setUp()
-        del self.records["disabled", "vm"]
+        del self.records["disabled", "vm"], self.records["livepatched", "l2"]
         self.assertIn("the VM that runs throughout: no wrong interception", self.bad())
+        self.assertIn("the L2 that is active throughout: no wrong interception with it, "
+                      "some without", self.bad())
         del self.records["disabled", "mended"]
         self.assertIn("mended: fail before, pass livepatched, missing disabled",
                       self.bad())

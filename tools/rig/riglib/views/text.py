@@ -104,8 +104,8 @@ def of_tests(results, lines):
     return "\n".join(text) + "\n"
 
 
-VM_LINE = re.compile(r"live,(?P<state>\w+),(?P<n>\d+),(?P<wrong>\d+),-?\d+,"
-                     r"(?P<median>-?\d+),-?\d+")
+VM_LINE = re.compile(r"live(-l2)?,(?P<state>\w+),(?P<n>\d+),(?P<wrong>\d+)"
+                     r"(,-?\d+,(?P<median>-?\d+),-?\d+)?")
 
 
 def of_livepatch(results, lines):
@@ -125,15 +125,16 @@ def of_livepatch(results, lines):
             text.append(f"  {costs[name]['what']:<32}" + "".join(
                 f"{number(one and one['n']):>12}" for one in found))
     text += ["", f"  costs in {plan.cpu_time}", "",
-             "  The VM that runs throughout, by what the livepatch was when it changed "
-             "its filter:",
-             f"  {'between':<14} {'livepatch':<12} {'changes':>8} {'wrong':>6} "
+             "  The VMs that run throughout, by what the livepatch was when the filter "
+             "changed:",
+             f"  {'VM':<4} {'between':<14} {'livepatch':<12} {'changes':>8} {'wrong':>6} "
              f"{'cost of one':>12}"]
-    for variant in plan.variants:
-        for record in results.of(variant=variant, name="vm"):
+    for name in ("vm", "l2"):
+        for record in results.of(name=name):
             for match in filter(None, map(VM_LINE.fullmatch, record.log)):
-                text.append(f"  {variant:<14} {match['state']:<12} {match['n']:>8} "
-                            f"{match['wrong']:>6} {match['median']:>12}")
+                text.append(f"  {name:<4} {record.variant:<14} {match['state']:<12} "
+                            f"{match['n']:>8} {match['wrong']:>6} "
+                            f"{match['median'] or '-':>12}")
     left = [scenario for test in plan.tests for scenario in
             scenarios_failed(results.record(test.name, plan.patched))]
     if left:
