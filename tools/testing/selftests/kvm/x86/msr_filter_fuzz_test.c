@@ -1274,6 +1274,14 @@ static void run_vcpu(struct fuzz_vcpu *v, enum fuzz_order order)
 		    (unsigned long)v->g->cur, (unsigned long)v->g->nr);
 }
 
+/* The guest has nothing to access, yet. */
+static void clear_accesses(struct fuzz_vcpu *v)
+{
+	v->g->nr = 0;
+	v->g->cur = 0;
+	v->g->limit = time_limit;
+}
+
 static void add_access(struct fuzz_vcpu *v, const struct fuzz_msr *msr,
 		       bool write, u64 value)
 {
@@ -1433,9 +1441,7 @@ static void check_vcpu(struct fuzz_vcpu *v)
 	u64 exits, limit = 16;
 	u32 handlers, reasons;
 
-	v->g->nr = 0;
-	v->g->cur = 0;
-	v->g->limit = time_limit;
+	clear_accesses(v);
 	for (i = 0; i < 2 * NR_MSRS; i++) {
 		const struct fuzz_msr *msr = &msrs[i / 2];
 		u64 value = new_value(msr);
@@ -1624,8 +1630,7 @@ static void disable_exits(void)
 /* The vCPU comes to where it is about to access MSRs. */
 static void start_vcpu(struct fuzz_vcpu *v)
 {
-	v->g->nr = 0;
-	v->g->cur = 0;
+	clear_accesses(v);
 	run_vcpu(v, ORDER_ACCESS);
 }
 
@@ -1692,9 +1697,7 @@ static void use_spec_ctrl(struct fuzz_vcpu *v, bool by_guest)
 	if (expected_handlers(v, msr, true, &reasons) == BIT(MSR_BY_L1) &&
 	    exits_abort(v))
 		return;
-	v->g->nr = 0;
-	v->g->cur = 0;
-	v->g->limit = time_limit;
+	clear_accesses(v);
 	add_access(v, msr, true, 1);
 	run_vcpu(v, ORDER_ACCESS);
 	if (is_effective(a)) {
@@ -1718,9 +1721,7 @@ static void use_lbr(struct fuzz_vcpu *v, bool use)
 	if (!has_lbr)
 		return;
 
-	v->g->nr = 0;
-	v->g->cur = 0;
-	v->g->limit = time_limit;
+	clear_accesses(v);
 	add_access(v, &msr, true, use ? DEBUGCTLMSR_LBR : 0);
 	run_vcpu(v, ORDER_ACCESS);
 	check_access(v, &msr, a);
@@ -1741,7 +1742,6 @@ static void drop_vmx_msrs(struct kvm_x86_state *state)
 	state->msrs.nmsrs = nr;
 }
 
-/* The state of all vCPUs, and where it goes to */
 /*
  * Restored, and saved again before it has run, an enlightened VMCS is what happens
  * to be in KVM's shadow VMCS: KVM maps it on the first run only.  No filter has a
@@ -1752,6 +1752,7 @@ static bool can_save_vm(void)
 	return is_svm || !is_enlightened() || !vm.vcpus[0].restored;
 }
 
+/* The state of all vCPUs, and where it goes to */
 static void restore_vm(bool copy, enum fuzz_copy when)
 {
 	struct kvm_x86_state *states[NR_VCPUS];
@@ -1816,16 +1817,14 @@ static void enter_l2(struct fuzz_vcpu *v, u32 arg)
 	/* Without a bitmap KVM does not look at what has changed in it. */
 	if (!v->no_bitmap)
 		vm.bitmap_changed = false;
-	v->g->nr = 0;
-	v->g->cur = 0;
+	clear_accesses(v);
 	v->in_l2 = true;
 	run_vcpu(v, ORDER_ENTER);
 }
 
 static void leave_l2(struct fuzz_vcpu *v)
 {
-	v->g->nr = 0;
-	v->g->cur = 0;
+	clear_accesses(v);
 	v->in_l2 = false;
 	v->g->stored.value = 0;
 	run_vcpu(v, ORDER_LEAVE);
@@ -1876,9 +1875,7 @@ static void race_filter(struct fuzz_vcpu *v, const struct fuzz_step *step)
 		return;
 	}
 
-	v->g->nr = 0;
-	v->g->cur = 0;
-	v->g->limit = time_limit;
+	clear_accesses(v);
 	for (i = 0; i < 2 * NR_RACE_MSRS; i++)
 		add_access(v, &msrs[i / 2], i % 2, new_value(&msrs[i / 2]));
 	v->g->is_waiting = false;
