@@ -471,7 +471,9 @@ class LivepatchJudge(Judge):
                    for variant in self.plan.variants]
         wrong = [record for one in records for record in one
                  if record.verdict != "pass"]
-        self.say(all(records) and not wrong, text, reasons(*wrong))
+        missing = [f"{variant}: missing" for variant, one in
+                   zip(self.plan.variants, records) if not one]
+        self.say(not missing and not wrong, text, [*missing, *reasons(*wrong)])
 
 
 def judge_livepatch(results):

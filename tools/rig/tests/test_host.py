@@ -757,10 +757,13 @@ class JudgesLivepatches(unittest.TestCase):
                     "5.10", "stock", "livepatch", state, name, test, verdict=verdict,
                     figures=figures)
 
-    def bad(self):
+    def lines(self):
         found = results.Results(self.plan, [], list(self.records.values()), {},
                                 {"livepatch": []})
-        return [line.name for line in judge.judge_livepatch(found) if not line.ok]
+        return [line for line in judge.judge_livepatch(found) if not line.ok]
+
+    def bad(self):
+        return [line.name for line in self.lines()]
 
     def test_good(self):
         self.assertEqual(self.bad(), [])
@@ -799,6 +802,8 @@ class JudgesLivepatches(unittest.TestCase):
         self.assertIn("the VM that runs throughout: no wrong interception", self.bad())
         self.assertIn("the L2 that is active throughout: no wrong interception with it, "
                       "some without", self.bad())
+        self.assertEqual([line.details for line in self.lines()],
+                         [["disabled: missing"], ["livepatched: missing"]])
         del self.records["disabled", "mended"]
         self.assertIn("mended: fail before, pass livepatched, missing disabled",
                       self.bad())
