@@ -30,15 +30,25 @@
 
 static struct seen {
 	unsigned long changes, wrong;
-} seen[STATES];
+} seen[STATES], batch;
 
-static bool is_wrong(struct nested_vm *n, bool deny)
+static struct nested_vm vm;
+
+static void change(bool deny)
 {
 	struct msr_outcome outcome;
 
-	vm_deny_msr(n->vm, MSR_FS_BASE, deny ? FILTER_RW : 0);
-	outcome = nested_access_in_l2(n);
-	return outcome.handler != (deny ? MSR_BY_USER : MSR_BY_CPU);
+	vm_deny_msr(vm.vm, MSR_FS_BASE, deny ? FILTER_RW : 0);
+	outcome = nested_access_in_l2(&vm);
+	batch.changes++;
+	batch.wrong += outcome.handler != (deny ? MSR_BY_USER : MSR_BY_CPU);
+}
+
+static void keep(enum state state)
+{
+	seen[state].changes += batch.changes;
+	seen[state].wrong += batch.wrong;
+	batch = (struct seen){};
 }
 
 static void tell(void)
@@ -49,8 +59,7 @@ static void tell(void)
 		if (seen[i].changes)
 			printf("live-l2,%s,%lu,%lu\n", state_names[i],
 			       seen[i].changes, seen[i].wrong);
-		seen[i].changes = 0;
-		seen[i].wrong = 0;
+		seen[i] = (struct seen){};
 	}
 	printf("end\n");
 	fflush(stdout);
@@ -58,11 +67,14 @@ static void tell(void)
 
 int main(int argc, char **argv)
 {
+	static const struct watched watched = {
+		.change = change,
+		.keep = keep,
+		.tell = tell,
+		.pause_us = PAUSE_US,
+	};
 	struct sigaction action = { .sa_handler = be_asked };
-	unsigned int i, wrong;
-	enum state state, after;
 	gva_t vmx[NR_L2S];
-	struct nested_vm n;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: live-l2 DIR\n");
@@ -70,23 +82,9 @@ int main(int argc, char **argv)
 	}
 	sigaction(SIGUSR1, &action, NULL);
 
-	nested_vm_create_vmx(&n, NULL, 1, vmx);
-	nested_expect_stage(&n, SYNC_IN_L1);
-	n.orders->l2_stays = true;
-	nested_enter_l2(&n, MSR_FS_BASE, false, MSR_VALUE_WRITTEN);
-
-	for (;;) {
-		wrong = 0;
-		state = get_state(argv[1]);
-		for (i = 0; i < BATCH; i++)
-			wrong += is_wrong(&n, i & 1);
-		after = get_state(argv[1]);
-		if (after != state)
-			state = CHANGING;
-		seen[state].changes += BATCH;
-		seen[state].wrong += wrong;
-		if (was_asked())
-			tell();
-		usleep(PAUSE_US);
-	}
+	nested_vm_create_vmx(&vm, NULL, 1, vmx);
+	nested_expect_stage(&vm, SYNC_IN_L1);
+	vm.orders->l2_stays = true;
+	nested_enter_l2(&vm, MSR_FS_BASE, false, MSR_VALUE_WRITTEN);
+	watch(&watched, argv[1]);
 }

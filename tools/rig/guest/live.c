@@ -43,7 +43,7 @@ static struct seen {
 	unsigned long changes, wrong;
 	unsigned int costs;
 	long cost[MAX_COSTS];
-} seen[STATES];
+} seen[STATES], batch;
 
 static int vm, vcpu;
 static struct kvm_run *run;
@@ -149,7 +149,7 @@ static bool go_round(bool denied, long *took)
 	return fine;
 }
 
-static void change(struct seen *in, bool deny)
+static void change(bool deny)
 {
 	long first, then;
 	bool fine;
@@ -157,10 +157,29 @@ static void change(struct seen *in, bool deny)
 	set_filter(deny);
 	fine = go_round(deny, &first);
 	fine &= go_round(deny, &then);
-	in->changes++;
-	in->wrong += !fine;
-	if (first >= 0 && then >= 0 && in->costs < MAX_COSTS)
-		in->cost[in->costs++] = first - then;
+	batch.changes++;
+	batch.wrong += !fine;
+	if (first >= 0 && then >= 0 && batch.costs < MAX_COSTS)
+		batch.cost[batch.costs++] = first - then;
+}
+
+static void forget(struct seen *one)
+{
+	one->changes = 0;
+	one->wrong = 0;
+	one->costs = 0;
+}
+
+static void keep(enum state state)
+{
+	struct seen *in = &seen[state];
+	unsigned int i;
+
+	in->changes += batch.changes;
+	in->wrong += batch.wrong;
+	for (i = 0; i < batch.costs && in->costs < MAX_COSTS; i++)
+		in->cost[in->costs++] = batch.cost[i];
+	forget(&batch);
 }
 
 static int by_size(const void *a, const void *b)
@@ -184,9 +203,7 @@ static void tell(void)
 		       one->changes, one->wrong, one->cost[0],
 		       one->cost[one->costs / 2],
 		       one->cost[one->costs ? one->costs - 1 : 0]);
-		one->changes = 0;
-		one->wrong = 0;
-		one->costs = 0;
+		forget(one);
 	}
 	printf("end\n");
 	fflush(stdout);
@@ -194,11 +211,13 @@ static void tell(void)
 
 int main(int argc, char **argv)
 {
+	static const struct watched watched = {
+		.change = change,
+		.keep = keep,
+		.tell = tell,
+		.pause_us = PAUSE_US,
+	};
 	struct sigaction action = { .sa_handler = be_asked };
-	static struct seen batch;
-	enum state state, after;
-	struct seen *in;
-	unsigned int i;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: live DIR\n");
@@ -206,24 +225,8 @@ int main(int argc, char **argv)
 	}
 	sigaction(SIGUSR1, &action, NULL);
 	create_vm();
-	for (i = 0; i < BATCH; i++)
-		change(&batch, i & 1);
-
-	for (;;) {
-		batch.changes = 0;
-		batch.wrong = 0;
-		batch.costs = 0;
-		state = get_state(argv[1]);
-		for (i = 0; i < BATCH; i++)
-			change(&batch, i & 1);
-		after = get_state(argv[1]);
-		in = &seen[state == after ? state : CHANGING];
-		in->changes += batch.changes;
-		in->wrong += batch.wrong;
-		for (i = 0; i < batch.costs && in->costs < MAX_COSTS; i++)
-			in->cost[in->costs++] = batch.cost[i];
-		if (was_asked())
-			tell();
-		usleep(PAUSE_US);
-	}
+	/* The first ones cost more than all that follow. */
+	change_batch(&watched);
+	forget(&batch);
+	watch(&watched, argv[1]);
 }

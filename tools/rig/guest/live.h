@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * VMs that run while the host's KVM is livepatched: what state the livepatch is in, and
- * whether somebody wants to know what was seen.
+ * VMs that run while the host's KVM is livepatched: changes of the filter, by the state
+ * that the livepatch is in, until somebody wants to know what was seen.
  */
 #ifndef RIG_GUEST_LIVE_H
 #define RIG_GUEST_LIVE_H
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -61,6 +62,39 @@ static enum state get_state(const char *dir)
 	if (read_flag(dir, "transition") == 1)
 		return TRANSITION;
 	return enabled ? ENABLED : DISABLED;
+}
+
+struct watched {
+	/* Change the filter, and look whether the guest's accesses exit as it says. */
+	void (*change)(bool deny);
+	/* What came of the changes since the last time, the livepatch in that state. */
+	void (*keep)(enum state state);
+	/* All that was kept since the last time. */
+	void (*tell)(void);
+	unsigned int pause_us;
+};
+
+static void change_batch(const struct watched *vm)
+{
+	unsigned int i;
+
+	for (i = 0; i < BATCH; i++)
+		vm->change(i & 1);
+}
+
+/* For ever. */
+static void watch(const struct watched *vm, const char *dir)
+{
+	enum state state;
+
+	for (;;) {
+		state = get_state(dir);
+		change_batch(vm);
+		vm->keep(state == get_state(dir) ? state : CHANGING);
+		if (was_asked())
+			vm->tell();
+		usleep(vm->pause_us);
+	}
 }
 
 #endif
