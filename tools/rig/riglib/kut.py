@@ -16,7 +16,7 @@ from .errors import Wrong
 
 CONFIG = "x86/unittests.cfg"
 RUNNER = "tools/rig/guest/kut.sh"
-# Of guest time, where the table kut does not have another
+# Of the emulated host's time, for a test
 SECONDS = 40
 # The CPUs that an emulated host can have
 CPUS = 2

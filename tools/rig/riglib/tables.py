@@ -235,8 +235,9 @@ def lint():
     for row in flavours().values():
         if row["variants"] not in ("both", "patched"):
             yield f"flavours: {row['name']}: there are no variants {row['variants']}"
-        if not (CONFIG / f"{row['name']}.config").exists():
-            yield f"flavours: {row['name']}: config/{row['name']}.config is not there"
+        config = row["name"].split("-")[0] + ".config"
+        if not (CONFIG / config).exists():
+            yield f"flavours: {row['name']}: config/{config} is not there"
         if not set(row["kernels"].split(",")) <= known | {"ksrc"}:
             yield f"flavours: {row['name']}: unknown kernel in {row['kernels']}"
         if not all(re.fullmatch("[1-9]", cpus) for cpus in row["boots"]):
