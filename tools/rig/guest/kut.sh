@@ -7,7 +7,7 @@
 #
 # CHECK is as in unittests.cfg: FILE=VALUE words that have to hold, or else the test
 # is skipped.  Exit status: 0 pass, 1 fail, 4 skip.  Numbers in what it says are those
-# of one run, so that they do not count.
+# of one run, so that they do not count; nor does the order, which two CPUs may change.
 
 check=$1 file=$2
 shift 2
@@ -31,7 +31,7 @@ tr -d '\r' <$said.all | grep -E '^(PASS|FAIL|SKIP|XFAIL|XPASS): ' |
 	sed -e 's/0x[0-9a-fA-F]\{1,\}/N/g' -e 's/[0-9]\{1,\}/N/g' >$said
 grep -v '^PASS: ' $said | sort | uniq -c | head -n 40
 echo "checks: $(grep -c '^PASS: ' $said) passed, $(grep -c '^FAIL: ' $said) failed," \
-	"$(grep -c '^SKIP: ' $said) skipped; $(md5sum <$said | cut -c 1-12)"
+	"$(grep -c '^SKIP: ' $said) skipped; $(sort $said | md5sum | cut -c 1-12)"
 case $status in
 1)
 	exit 0

@@ -16,7 +16,7 @@ from .errors import Wrong
 
 CONFIG = "x86/unittests.cfg"
 RUNNER = "tools/rig/guest/kut.sh"
-# Of the emulated host's time, for a test
+# Where the table kut does not have another
 SECONDS = 40
 # The CPUs that an emulated host can have
 CPUS = 2
@@ -51,6 +51,11 @@ def left_out(name, test, rows):
         return f"it asks for {test['smp']} CPUs, and the host has {CPUS}"
     row = rows.get(name)
     return row["reason"] if row and row["what"] == "left-out" else ""
+
+
+def seconds(row):
+    """Of the emulated host's time, that a test has."""
+    return int(row["what"]) if row["what"].isdecimal() else SECONDS
 
 
 def rows_for(plan):
@@ -98,7 +103,7 @@ def plan_kut(folder, machine, pattern=""):
         plan.tests.append(plans.Test(
             name=name, program=name, source="kut", cpus=int(test.get("smp", "1")),
             parameters="-",
-            seconds=SECONDS, file=str(file), machine=machine,
+            seconds=seconds(row), file=str(file), machine=machine,
             expect="chance" if row["what"] == "chance" else "pass",
             reason=row["reason"]))
     for cpus in sorted({test.cpus for test in plan.tests}):

@@ -47,6 +47,10 @@ class Reading(Case):
             ["", "slow", "for i386 only", "it asks for 4 CPUs, and the host has 2",
              "not run unless asked for by its name, says unittests.cfg"])
 
+    def test_how_long(self):
+        self.assertEqual([kut.seconds({"what": what}) for what in ("pass", "chance", "90")],
+                         [kut.SECONDS, kut.SECONDS, 90])
+
     def test_the_shell_gets_the_words_that_are_meant(self):
         wanted = {"one": ["/sys/a=Y /sys/b=0", "/kut/one.flat", "-smp", "2", "-cpu",
                           "max,+vmx", "-append", "-a* b"],
