@@ -225,7 +225,7 @@ int main(int argc, char **argv)
 	}
 	sigaction(SIGUSR1, &action, NULL);
 	create_vm();
-	/* The first ones cost more than all that follow. */
+	/* The first ones fault the guest's memory in. */
 	change_batch(&watched);
 	forget(&batch);
 	watch(&watched, argv[1]);
