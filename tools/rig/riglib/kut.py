@@ -21,6 +21,11 @@ SECONDS = 40
 # The CPUs that an emulated host can have
 CPUS = 2
 SCRIPT = "#!/bin/sh\nexec /bin/sh /kut/kut.sh '{check}' /kut/{file} -smp {smp} {qemu}\n"
+# Of the emulated host's kernel: guests may be larger than the host, as they use little
+# of their memory, all but asyncpf's.
+COMMAND_LINE = "sysctl.vm.overcommit_memory=1"
+# What RUNNER says if QEMU did not get as far as the test
+NOT_RUN = "not run: "
 UNQUOTED = set("\"'`$\\;&|<>()")
 
 
@@ -130,8 +135,10 @@ class KutJudge(judge.Judge):
     def same(self, test):
         u, p = self.pair(test)
         arrived = all(record.verdict in judge.ARRIVED for record in (u, p))
-        hung = [f"{record.variant}: {record.why}" for record in (u, p)
+        lacking = [f"{record.variant}: {record.why}" for record in (u, p)
                 if record.why.startswith("still ran")]
+        lacking += [f"{record.variant}: {line}" for record in (u, p)
+                 for line in record.log if line.startswith(NOT_RUN)]
         said = u.verdict == p.verdict and u.log == p.log
         details = [f"only {variant}: {line}" for variant, mine, others in (
             ("unpatched", u.log, p.log), ("patched", p.log, u.log))
@@ -140,10 +147,10 @@ class KutJudge(judge.Judge):
         if arrived and u.verdict == p.verdict == "skip":
             skip = u.log[-1] if u.log else u.why
         checks = next((line for line in p.log if line.startswith("checks: ")), "")
-        self.say(arrived and not hung and (said or test.expect == "chance"),
+        self.say(arrived and not lacking and (said or test.expect == "chance"),
                  f"{test.name}: {u.verdict} unpatched, {p.verdict} patched"
                  + (f", {checks[len('checks: '):]}" if checks else ""),
-                 [*hung, *details, *judge.reasons(u, p)], skip)
+                 [*lacking, *details, *judge.reasons(u, p)], skip)
 
 
 def judge_kut(found):

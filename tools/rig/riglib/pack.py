@@ -173,6 +173,8 @@ class Image:
         large = self.suite or self.plan.what in ("vmm", "kut")
         memory = self.machine.suite_memory if large else self.machine.memory
         more = CLEAR_CPUID_SUITE if self.suite else CLEAR_CPUID
+        if self.plan.what == "kut":
+            more += f" {kut.COMMAND_LINE}"
         self.finish(memory, more)
         if self.machine.name == "nested":
             Host(self).make()

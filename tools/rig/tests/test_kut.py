@@ -75,6 +75,44 @@ class Reading(Case):
             kut.script("one", {})
 
 
+class Running(Case):
+    """guest/kut.sh, with a QEMU that only says what one said."""
+
+    def run_one(self, status, out="", err=""):
+        qemu = self.folder / "qemu-system-x86_64"
+        qemu.write_text(f"#!/bin/sh\nprintf '{out}'\nprintf '{err}' >&2\nexit {status}\n")
+        qemu.chmod(0o755)
+        done = subprocess.run(
+            ["/bin/sh", kut.RUNNER, "", "/kut/one.flat", "-smp", "1"],
+            env={"PATH": f"{self.folder}:/usr/bin:/bin", "TMPDIR": str(self.folder)},
+            capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    def test_a_pass(self):
+        status, said = self.run_one(1, "PASS: a 1\\nPASS: b\\n", "warning: a\\n")
+        self.assertEqual(status, 0)
+        self.assertIn("checks: 2 passed, 0 failed, 0 skipped; ", said)
+        self.assertEqual(self.run_one(1, "enabling apic\\n")[0], 0)
+
+    def test_neither_numbers_nor_the_order_count(self):
+        self.assertEqual(self.run_one(1, "PASS: a 1\\nPASS: b\\n"),
+                         self.run_one(1, "PASS: b\\nPASS: a 2\\n"))
+        self.assertNotEqual(self.run_one(1, "PASS: a\\n"), self.run_one(1, "PASS: b\\n"))
+
+    def test_a_qemu_that_does_not_start_is_no_pass(self):
+        self.assertEqual(self.run_one(1, err="qemu: cannot set up guest memory\\n"),
+                         (2, "not run: qemu: cannot set up guest memory\n"))
+
+    def test_failures_and_skips(self):
+        status, said = self.run_one(3, "PASS: a\\nFAIL: b\\n")
+        self.assertEqual(status, 1)
+        self.assertIn("FAIL: b", said)
+        self.assertEqual(self.run_one(77, "SKIP: a\\n")[0], 4)
+        status, said = self.run_one(0, err="qemu: it is gone\\n")
+        self.assertEqual(status, 1)
+        self.assertIn("qemu: it is gone", said)
+
+
 class Judged(unittest.TestCase):
     """A test that ran on both variants, and what one of them may do to it."""
 
@@ -112,6 +150,11 @@ class Judged(unittest.TestCase):
             self.assertEqual(len(self.bad(expect, verdict="missing")), 1)
             self.assertEqual(len(self.bad(expect, verdict="crash")), 1)
             self.assertEqual(len(self.bad(expect, why="still ran after 60 s")), 1)
+            self.assertEqual(len(self.bad(expect, log=["not run: no memory"])), 1)
+
+    def test_not_run_on_both_is_not_the_same(self):
+        with mock.patch(f"{__name__}.LOG", ["not run: no memory"]):
+            self.assertEqual(len(self.bad()), 1)
 
     def test_chance(self):
         self.assertEqual(self.bad("chance", verdict="pass", log=[]), [])
