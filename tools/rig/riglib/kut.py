@@ -136,9 +136,9 @@ class KutJudge(judge.Judge):
         u, p = self.pair(test)
         arrived = all(record.verdict in judge.ARRIVED for record in (u, p))
         lacking = [f"{record.variant}: {record.why}" for record in (u, p)
-                if record.why.startswith("still ran")]
+                   if record.why.startswith("still ran")]
         lacking += [f"{record.variant}: {line}" for record in (u, p)
-                 for line in record.log if line.startswith(NOT_RUN)]
+                    for line in record.log if line.startswith(NOT_RUN)]
         said = u.verdict == p.verdict and u.log == p.log
         details = [f"only {variant}: {line}" for variant, mine, others in (
             ("unpatched", u.log, p.log), ("patched", p.log, u.log))
