@@ -71,6 +71,22 @@ static void nested_copy_vm(struct nested_vm *n, bool filter, u32 index,
 		n->init_vcpu(n->vcpu);
 }
 
+/* SVM: if GIF is lost, L2 and L1 get no interrupts any more. */
+static void nested_assert_restored(struct nested_vm *n,
+				   const struct kvm_nested_state *saved)
+{
+	u16 flags = KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_GIF_SET;
+	struct kvm_nested_state *state = calloc(1, saved->size);
+
+	TEST_ASSERT(state, "calloc() failed");
+	state->size = saved->size;
+	vcpu_nested_state_get(n->vcpu, state);
+	TEST_ASSERT(!((saved->flags ^ state->flags) & flags),
+		    "Flags of nested state: 0x%x restored, 0x%x saved",
+		    state->flags, saved->flags);
+	free(state);
+}
+
 void nested_save_restore(struct nested_vm *n, bool copy, u32 index, u32 flags,
 			 enum nested_filter_time when)
 {
@@ -85,6 +101,7 @@ void nested_save_restore(struct nested_vm *n, bool copy, u32 index, u32 flags,
 	if (when == BEFORE_LOAD)
 		vm_deny_msr(n->vm, index, flags);
 	vcpu_load_state(n->vcpu, state);
+	nested_assert_restored(n, &state->nested);
 	if (when == BEFORE_RUN)
 		vm_deny_msr(n->vm, index, flags);
 	kvm_x86_state_cleanup(state);
