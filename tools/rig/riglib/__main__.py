@@ -37,6 +37,7 @@
 	releases NAME		build/NAME's into the table patches/releases (TREE= says
 				whose tree it is)
 	check-releases FOLDER	what of that table does not hold any more
+	places PATCH TREE	which of its hunks fit at more than one place in TREE
 	check-kunit DIR		what the kernel's own kunit.py makes of a boot's KUnit
 				output that the rig does not
 	check-examples [FOLDER]	what is wrong with tools/rig/examples, or a copy of it
@@ -412,6 +413,10 @@ def check_releases(folder):
     return say(list(releases.check(folder)))
 
 
+def places(patch, tree):
+    return say(list(releases.places(patch, tree)))
+
+
 def check_kunit(folder):
     return say(list(kunit.check(folder)))
 
@@ -436,7 +441,7 @@ COMMANDS = {
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
     "count": stages.count_files, "readme": update_readme,
     "lint": lint, "record": record.record, "releases": releases.record,
-    "check-releases": check_releases, "check-kunit": check_kunit,
+    "check-releases": check_releases, "places": places, "check-kunit": check_kunit,
     "check-examples": check_examples,
     "report": make_report, "pictures": make_pictures, "compare": compare_runs,
 }

@@ -88,23 +88,40 @@ def wanted_lines(folder, which):
         patches = list((tables.PATCHES / folder).glob(f"{number:04d}-*.patch"))
         if len(patches) != 1:
             raise Wrong(f"patches/{folder} has no patch {number}")
-        for line in hunks(patches[0].read_text()):
-            digest.update(line.encode() + b"\n")
+        last = None
+        for file, _, lines in hunks(patches[0].read_text()):
+            for line in ([] if file == last else [f"--- a/{file}"]) + lines:
+                digest.update(line.encode() + b"\n")
+            last = file
     return digest.hexdigest()[:12]
 
 
 def hunks(patch):
-    """The lines of a patch that are in the kernel, and in which file."""
-    left = 0
+    """Of each hunk: the file, the line it says to begin at, and the lines that it takes
+    away or has around, i.e. those that are in the kernel."""
+    file, first, lines, left = None, 0, [], 0
     for line in patch.split("\n"):
-        found = re.match(r"@@ -\d+(?:,(\d+))? ", line)
+        found = re.match(r"@@ -(\d+)(?:,(\d+))? ", line)
         if found:
-            left = int(found[1] or 1)
-        elif line.startswith("--- a/"):
-            yield line
+            first, left, lines = int(found[1]), int(found[2] or 1), []
+        elif line.startswith("--- "):
+            file = line.removeprefix("--- a/")
         elif left and not line.startswith("+"):
             left -= 1
-            yield line[1:]
+            lines.append(line[1:])
+            if not left:
+                yield file, first, lines
+
+
+def places(patch, tree):
+    """The hunks that may go to another place than was meant, in a kernel where lines
+    have come or gone above: git am takes the one that is next."""
+    for file, first, lines in hunks(Path(patch).read_text()):
+        text = (Path(tree) / file).read_text(errors="replace").split("\n")
+        there = sum(text[at:at + len(lines)] == lines for at in range(len(text)))
+        if there > 1:
+            yield (f"{file}:{first}: the lines around this hunk are at {there} places: "
+                   f"have more of them")
 
 
 def count(path, since):

@@ -38,6 +38,25 @@ kvm-msr-filter
 """
 
 
+class Places(unittest.TestCase):
+    """Where the hunks of a patch fit."""
+
+    def say(self, text):
+        top = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, top)
+        (top / "f.c").write_text(text)
+        (top / "p.patch").write_text(PATCH % "1")
+        return list(releases.places(top / "p.patch", top))
+
+    def test_one(self):
+        self.assertEqual(self.say("{\n\treturn 0;\n}\n{\n\treturn 1;\n}\n"), [])
+
+    def test_two(self):
+        self.assertEqual(
+            self.say("{\n\treturn 0;\n}\n" * 2),
+            ["f.c:1: the lines around this hunk are at 2 places: have more of them"])
+
+
 class Folder(unittest.TestCase):
     """In a folder of its own, with a series v6.18-v7.1 of one patch."""
 
