@@ -207,11 +207,9 @@ class Readme(Case):
 
     def setUp(self):
         super().setUp()
-        for name, value in (("RESULTS", self.folder / "RESULTS"),
-                            ("patches_tree", lambda: "123456789012")):
-            patched = mock.patch.object(readme, name, value)
-            patched.start()
-            self.addCleanup(patched.stop)
+        patched = mock.patch.object(readme, "RESULTS", self.folder / "RESULTS")
+        patched.start()
+        self.addCleanup(patched.stop)
         readme.RESULTS.write_text("\n".join(
             [readme.TESTS[0], "", readme.TESTS[1], readme.SUITE[0], "",
              "  6.1      its own   73     54     12      6         1          0",
@@ -225,6 +223,11 @@ class Readme(Case):
         for kernel, one in self.reports.items():
             self.assertEqual(sorted(readme.column_of(kernel)),
                              sorted(readme.column(one)))
+
+    def test_it_says_of_which_commit_each_run_is(self):
+        for kernel, one in self.reports.items():
+            line = next(line for line in self.both if line.split()[:1] == [kernel])
+            self.assertTrue(line.endswith(f" at {one.plan.commit}"), line)
 
     def test_a_kernel_without_new_results_keeps_its_column_and_says_so(self):
         readme.replace(readme.TESTS, readme.tests_table(

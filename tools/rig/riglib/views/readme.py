@@ -154,9 +154,8 @@ def tests_table(reports):
     lines = [TESTS[0], ""]
     for kernel in columns:
         plan = reports[kernel].plan if kernel in reports else None
-        lines.append(f"  {kernel:<8}{plan.version}, patches/{plan.series}" if plan else
-                     heading_of(kernel))
-    lines.append(f"  series  git tree {patches_tree()} in patches/")
+        lines.append(f"  {kernel:<8}{plan.version}, patches/{plan.series} at {plan.commit}"
+                     if plan else heading_of(kernel))
     lines += list(dict.fromkeys(line for one in reports.values()
                                 for line in text.head(one)[1:]))
     # The verdicts, and then what has a number.
@@ -369,7 +368,7 @@ def update():
     if bench and comparable(bench.plan):
         replace(BENCH, curves.of_readme(bench, BENCH[0]))
     replace(DEBUG, debug_table())
-    told = [re.fullmatch(r"(.*), patches/(\S+)", line[10:].removesuffix(EARLIER))
+    told = [re.fullmatch(r"(.*), patches/(\S+)(?: at \S+)?", line[10:].removesuffix(EARLIER))
             for line in section(TESTS)]
     for series in tables.folders():
         ran = [found[1] for found in told if found and found[2] == series]
