@@ -29,31 +29,35 @@ def run(plan, out, swap=SWAP):
     command = [swap, "run", str(Path(plan.folder) / "rig/init"),
                str(folder / "plan"), str(folder / "results.ktap")]
     start = time.monotonic()
-    last, told = "", []
+    last, told, child = "", [], None
 
     def tell(number, _frame):
         told.append(number)
-        child.terminate()
+        if child:
+            child.terminate()
 
-    # In a session of its own: Ctrl-C is for us, and we tell it.
-    # pylint: disable=subprocess-popen-preexec-fn
-    with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace",
-            start_new_session=True,
-            preexec_fn=lambda: children.dies_with_us(signal.SIGTERM)) as child, \
-            open(folder / "console.log", "w", encoding="utf-8") as console:
-        before = {number: signal.signal(number, tell) for number in SIGNALS}
-        try:
+    # Before there is a child, as from then on it is to be waited for.
+    before = {number: signal.signal(number, tell) for number in SIGNALS}
+    try:
+        # In a session of its own: Ctrl-C is for us, and we tell it.
+        # pylint: disable=subprocess-popen-preexec-fn
+        with subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, errors="replace",
+                start_new_session=True,
+                preexec_fn=lambda: children.dies_with_us(signal.SIGTERM)) as child, \
+                open(folder / "console.log", "w", encoding="utf-8") as console:
+            if told:
+                child.terminate()
             for line in child.stdout:
                 console.write(line)
                 last = line.strip() if line.startswith("swap: ") else last
                 with contextlib.suppress(OSError):	# the terminal may be gone
                     print(f"  {line.rstrip()}", flush=True)
             status = child.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if told:
         raise KeyboardInterrupt
     said = ktap.read_boot(folder / "results.ktap")

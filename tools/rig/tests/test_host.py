@@ -597,6 +597,21 @@ class Runs(common.Case):
 
     def test_interrupted(self):
         """Whoever is impatient, what has begun to be put back is waited for."""
+        self.interrupt("")
+
+    def test_interrupted_at_once(self):
+        """As soon as there is somebody to be waited for."""
+        self.interrupt(f"""
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        while not Path("{self.folder}/begun").exists():
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+host.subprocess.Popen = Popen
+""")
+
+    def interrupt(self, before):
         swap = self.folder / "swap"
         swap.write_text(f"""#!/bin/sh
 trap 'trap "" TERM; touch {self.folder}/told; /bin/sleep 0.7; touch {self.folder}/back
@@ -606,9 +621,11 @@ while :; do /bin/sleep 0.05; done
 """)
         swap.chmod(0o755)
         code = f"""
+import os, signal, subprocess
 from pathlib import Path
 from riglib import children, host, plan
 children.heed_signals()
+{before}
 made = plan.Plan("host", "5.10", "{self.folder}", "s", "v", False, "c", "host", "x", "i",
                  boots=[plan.Boot("host", "host", "host", 1, [], {{}})])
 host.run(made, Path("{self.folder}/out"), "{swap}")
