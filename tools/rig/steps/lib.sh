@@ -106,3 +106,26 @@ explain() {
 	[ ! -s "$1" ] || first_error "$1" 3
 	echo "the whole log: ${1#"$PWD"/}"
 }
+
+# Author and sign-off are one and the same, the subject names the subsystem, and
+# the changelog of the patch $1 has no line longer than 75 characters but for references.
+changelog_is_right() {
+	awk '
+	/^From: / && !from { from = substr($0, 7) }
+	/^Subject: / { subject = $0 }
+	/^$/ && !body { body = 1 }
+	/^---$/ && !done { done = 1 }
+	/^Signed-off-by: / && !done { signed = substr($0, 16) }
+	body && !done && length($0) > 75 && !/^(Link|Fixes|Signed-off-by):/ {
+		print "longer than 75: " $0
+	}
+	body && !done && /^This patch/ { print "imperative mood, please: " $0 }
+	END {
+		if (from != signed)
+			print "author " from ", but signed off by " signed
+		if (subject !~ /\] KVM: [A-Za-z0-9 ]*: /)
+			print "no KVM: prefix: " subject
+	}' "$1"
+	grep -q '^base-\(version\|commit\): ' "$1" ||
+		echo "it does not say what it is based on"
+}
