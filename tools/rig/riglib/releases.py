@@ -8,6 +8,8 @@ that wants others now is found out without the tree.
 """
 
 import hashlib
+import itertools
+import operator
 import os
 import re
 import time
@@ -88,11 +90,10 @@ def wanted_lines(folder, which):
         patches = list((tables.PATCHES / folder).glob(f"{number:04d}-*.patch"))
         if len(patches) != 1:
             raise Wrong(f"patches/{folder} has no patch {number}")
-        last = None
-        for file, _, lines in hunks(patches[0].read_text()):
-            for line in ([] if file == last else [f"--- a/{file}"]) + lines:
+        for file, parts in itertools.groupby(hunks(patches[0].read_text()),
+                                             operator.itemgetter(0)):
+            for line in (f"--- a/{file}", *(line for part in parts for line in part[2])):
                 digest.update(line.encode() + b"\n")
-            last = file
     return digest.hexdigest()[:12]
 
 
@@ -115,7 +116,7 @@ def hunks(patch):
 
 def places(patch, tree):
     """The hunks that may go to another place than was meant, in a kernel where lines
-    have come or gone above: git am takes the one that is next."""
+    have come or gone above: git am takes the nearest."""
     for file, first, lines in hunks(Path(patch).read_text()):
         text = (Path(tree) / file).read_text(errors="replace").split("\n")
         there = sum(text[at:at + len(lines)] == lines for at in range(len(text)))
