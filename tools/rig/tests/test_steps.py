@@ -299,6 +299,20 @@ class Livepatch(Folder):
         self.assertIn("does not call", self.fails("callers", self.src, self.top / "m.ko"))
 
 
+class Lent(unittest.TestCase):
+    """A tree that another kernel has borrowed of may be without the series, and then has
+    no option for its KUnit tests."""
+
+    def test_what_is_configured_and_built_has_the_series(self):
+        done = run("make", "-nB", "-f", "tools/rig/Makefile", "BASE=6.1",
+                   "build/6.1/obj/arch/x86/boot/bzImage")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        told = re.findall(r"steps/(source \S+ build/6.1/src \S+|run-step (?:CONFIG|KERNEL))",
+                          done.stdout)
+        checkout = "source checkout build/6.1/src patched"
+        self.assertEqual(told[-4:], [checkout, "run-step CONFIG", checkout, "run-step KERNEL"])
+
+
 class Tap(Folder):
     def tap(self, checks):
         file = self.script("tools/rig/steps/any", f"""
