@@ -69,7 +69,6 @@ static struct kvm_vm *create_vm(void)
 {
 	struct kvm_vm *vm = vm_create(1);
 
-	vm_init_msr_test(vm);
 	vm_enable_cap(vm, KVM_CAP_X86_USER_SPACE_MSR,
 		      KVM_MSR_EXIT_REASON_FILTER);
 	return vm;
@@ -138,7 +137,7 @@ static struct kvm_vcpu *create_vcpu(struct kvm_vm *vm, u64 delay,
 		;
 	*begin = rdtsc();
 	__atomic_store_n(&act_at, *begin + delay, __ATOMIC_RELEASE);
-	vcpu = vm_vcpu_add(vm, 0, guest_msr_code);
+	vcpu = vm_vcpu_add(vm, 0, guest_access_msrs);
 	pthread_join(thread, NULL);
 	return vcpu;
 }
@@ -163,9 +162,8 @@ static bool misses_filter(u64 delay)
 	u64 begin;
 
 	vcpu = create_vcpu(vm, delay, installer, vm, &begin);
-	vcpu_init_msr_work(vcpu, 0);
-	outcome = vcpu_access_msr(vcpu, 0, MSR_GS_BASE, true, MSR_VALUE_WRITTEN,
-				  -1);
+	vcpu_init_msr_access(vcpu);
+	outcome = vcpu_access_msr(vcpu, MSR_GS_BASE, true, MSR_VALUE_WRITTEN);
 	kvm_vm_free(vm);
 	return outcome.handler != MSR_BY_USER;
 }
@@ -275,7 +273,7 @@ static unsigned int test_running(void)
 static u64 guest_stop;
 
 /* An access that KVM emulates makes the guest exit, and notice interrupts. */
-static void guest_replaced_code(struct guest_msr_work *work)
+static void guest_replaced_code(struct guest_msr_access *access)
 {
 	for (;;) {
 		while (!READ_ONCE(guest_stop)) {
@@ -286,8 +284,8 @@ static void guest_replaced_code(struct guest_msr_work *work)
 		GUEST_SYNC(SYNC_STOPPED);
 
 		/* One for each of the MSRs */
-		guest_do_msr_work(work);
-		guest_do_msr_work(work);
+		guest_access_msr(access);
+		guest_access_msr(access);
 	}
 }
 
@@ -353,13 +351,12 @@ static void *replacer_thread(void *arg)
  * Which filter is in force is what KVM makes of an MSR that it emulates: it asks
  * the filter then.
  */
-static bool obeys_filter(struct kvm_vcpu *vcpu, unsigned int nr, bool *is_denied)
+static bool obeys_filter(struct kvm_vcpu *vcpu, bool *is_denied)
 {
 	struct msr_outcome emulated, passed;
 
-	passed = vcpu_access_msr(vcpu, nr, MSR_GS_BASE, true, MSR_VALUE_WRITTEN,
-				 -1);
-	emulated = vcpu_access_msr(vcpu, nr, MSR_IA32_CR_PAT, false, 0, -1);
+	passed = vcpu_access_msr(vcpu, MSR_GS_BASE, true, MSR_VALUE_WRITTEN);
+	emulated = vcpu_access_msr(vcpu, MSR_IA32_CR_PAT, false, 0);
 	*is_denied = emulated.handler == MSR_BY_USER;
 	return passed.handler == (*is_denied ? MSR_BY_USER : MSR_BY_CPU);
 }
@@ -395,13 +392,12 @@ static unsigned int test_replaced(void)
 	struct kvm_vm *vm;
 
 	vm = vm_create(NR_REPLACED);
-	vm_init_msr_test(vm);
 	vm_enable_cap(vm, KVM_CAP_X86_USER_SPACE_MSR,
 		      KVM_MSR_EXIT_REASON_FILTER);
 	for (i = 0; i < NR_REPLACED; i++) {
 		v[i].vcpu = vm_vcpu_add(vm, i, guest_replaced_code);
 		v[i].cpu = cpus[i % nr_cpus];
-		vcpu_init_msr_work(v[i].vcpu, i);
+		vcpu_init_msr_access(v[i].vcpu);
 	}
 
 	for (round = 0; round < NR_REPLACE_ROUNDS; round++) {
@@ -420,7 +416,7 @@ static unsigned int test_replaced(void)
 		stop_guests(vm, v);
 
 		for (i = 0; i < NR_REPLACED; i++) {
-			nr_wrong += !obeys_filter(v[i].vcpu, i, &is_denied);
+			nr_wrong += !obeys_filter(v[i].vcpu, &is_denied);
 			nr_denied += is_denied;
 		}
 	}

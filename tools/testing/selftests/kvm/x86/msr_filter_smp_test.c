@@ -41,9 +41,9 @@ static struct guest_error {
 } __aligned(64) guest_errors[NR_VCPUS];
 
 /* A round is a write and a read of each MSR, no two alike. */
-static void guest_code(struct guest_msr_work *work)
+static void guest_code(struct guest_msr_access *access)
 {
-	unsigned int nr = work - guest_msr_work;
+	unsigned int nr = access - guest_msr_access;
 	struct guest_error *error = &guest_errors[nr];
 	u64 round, value, read;
 	unsigned int i;
@@ -62,7 +62,7 @@ static void guest_code(struct guest_msr_work *work)
 		GUEST_SYNC(SYNC_ROUND);
 	}
 
-	guest_msr_code(work);
+	guest_access_msrs(access);
 }
 
 static u8 deny[KVM_MSR_FILTER_MAX_BITMAP_SIZE];
@@ -224,7 +224,7 @@ static void check_vcpus(struct kvm_vm *vm, const struct kvm_msr_filter *filter,
 			if (!msr_filter_allows(filter, smp_msrs[j / 2].index,
 					       write))
 				expected = MSR_BY_USER;
-			vcpu_expect_msr_handler(smp_vcpus[i].vcpu, i,
+			vcpu_expect_msr_handler(smp_vcpus[i].vcpu,
 						smp_msrs[j / 2].index, write,
 						0, expected, name);
 		}
@@ -279,13 +279,12 @@ int main(int argc, char *argv[])
 
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 	vm = vm_create(NR_VCPUS);
-	vm_init_msr_test(vm);
 	vm_enable_cap(vm, KVM_CAP_X86_USER_SPACE_MSR,
 		      KVM_MSR_EXIT_REASON_FILTER);
 	for (i = 0; i < NR_VCPUS; i++) {
 		smp_vcpus[i].nr = i;
 		smp_vcpus[i].vcpu = vm_vcpu_add(vm, i, guest_code);
-		vcpu_init_msr_work(smp_vcpus[i].vcpu, i);
+		vcpu_init_msr_access(smp_vcpus[i].vcpu);
 		/* Also the vCPU that is to stand still has run before. */
 		TEST_ASSERT(run_round(&smp_vcpus[i], nr_user) &&
 			    !nr_user[0] && !nr_user[1],

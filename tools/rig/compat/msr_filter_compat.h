@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the tests of MSR filters use of the selftest library of 7.3, and what
- * the libraries of 6.0 - 6.13 lack, or have under the same name, but used in
- * another way.  With this the tests are the same for all kernels.
+ * Makes the selftests for MSR filters, which target the selftest library of 7.3,
+ * build with the libraries of 6.0 - 6.13: the rig adds an include of this header to
+ * its copies of the tests.
  *
  * The libraries of 6.0 and 6.1 also serve hosts that run 5.10 - 5.19.
  */
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "test_util.h"
+#include "apic.h"
 #include "hyperv.h"
 #include "kvm_util.h"
 #include "processor.h"
@@ -85,6 +86,38 @@ static inline u64 compat_get_stat(struct kvm_vm *vm, const char *name)
 }
 
 #define vcpu_get_stat(vcpu, stat)	compat_get_stat((vcpu)->vm, #stat)
+
+/*
+ * 6.0 - 6.5, where TEST_ASSERT_EQ() is called ASSERT_EQ(), as is another macro of
+ * kselftest_harness.h
+ */
+#ifndef TEST_ASSERT_EQ
+#define TEST_ASSERT_EQ(a, b)						\
+do {									\
+	typeof(a) __compat_a = (a);					\
+	typeof(b) __compat_b = (b);					\
+									\
+	TEST_ASSERT(__compat_a == __compat_b,				\
+		    "%s is 0x%lx, expected 0x%lx (%s)", #a,		\
+		    (unsigned long)__compat_a,				\
+		    (unsigned long)__compat_b, #b);			\
+} while (0)
+#endif
+
+/*
+ * 6.0 - 6.3
+ */
+#ifndef TEST_ASSERT_KVM_EXIT_REASON
+#define TEST_ASSERT_KVM_EXIT_REASON(vcpu, expected)			\
+	TEST_ASSERT_EQ((vcpu)->run->exit_reason, expected)
+#endif
+
+#ifndef APIC_LVTT
+#define APIC_LVTT		0x320
+#endif
+#ifndef APIC_LVT_MASKED
+#define APIC_LVT_MASKED		BIT(16)
+#endif
 
 /*
  * 6.0 - 6.11

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * For selftest libraries that don't have this header, i.e. before 6.9.  They define
+ * ASSERT_EQ() themselves, for the host, which kselftest_harness.h uses for
+ * something else.
+ */
+#ifndef SELFTEST_KVM_TEST_HARNESS_H
+#define SELFTEST_KVM_TEST_HARNESS_H
+
+#include "test_util.h"
+
+#undef ASSERT_EQ
+#include "kselftest_harness.h"
+
+#endif /* SELFTEST_KVM_TEST_HARNESS_H */
