@@ -3,9 +3,8 @@
  * KUnit tests for what a change of userspace's MSR filter does to interception, on
  * kernels with vmx->shadow_msr_intercept, which are 5.10 - 6.16.
  *
- * The kvm-intel that is loaded, whichever it is, is told that the filter has
- * changed (kvm_x86_ops.msr_filter_changed()), on a vCPU that exists only here
- * and never runs.  Each resulting MSR bitmap, all of its 4 KiB, has to be equal
+ * vmx_msr_filter_changed() is called for a vCPU that exists only here and never
+ * runs.  Each resulting MSR bitmap, all of its 4 KiB, has to be equal
  * to two others:
  *
  *  - the model's, which knows nothing of how KVM gets there.  For each slot of
@@ -25,14 +24,13 @@
  * them, x2APIC and PT MSRs apart.  With the same seed these are the same for any two
  * kvm-intel that do the same.
  *
- * kvm-intel must not be unloaded while the tests run.  Not tested: the PT MSRs for
- * address ranges.
+ * Not tested: the PT MSRs for address ranges.
  */
-#include <linux/kallsyms.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 
 #include "msr_kunit.h"
+#include "msr_kunit_hooks.h"
 
 static unsigned long long seed = 5101519;
 module_param(seed, ullong, 0444);
@@ -43,35 +41,8 @@ MODULE_PARM_DESC(seed, "of what is random in the states that are tested");
 #define X2APIC_FIRST		0x800
 #define X2APIC_COUNT		0x100
 
-/* As in vmx_possible_passthrough_msrs[], which is private to vmx.c. */
-static const u32 slots[] = {
-	MSR_IA32_SPEC_CTRL,
-	MSR_IA32_PRED_CMD,
-#if MAX_POSSIBLE_PASSTHROUGH_MSRS >= 16
-	MSR_IA32_FLUSH_CMD,
-#endif
-	MSR_IA32_TSC,
-	MSR_FS_BASE,
-	MSR_GS_BASE,
-	MSR_KERNEL_GS_BASE,
-#if MAX_POSSIBLE_PASSTHROUGH_MSRS >= 14
-	MSR_IA32_XFD,
-#endif
-#if MAX_POSSIBLE_PASSTHROUGH_MSRS >= 15
-	MSR_IA32_XFD_ERR,
-#endif
-	MSR_IA32_SYSENTER_CS,
-	MSR_IA32_SYSENTER_ESP,
-	MSR_IA32_SYSENTER_EIP,
-	MSR_CORE_C1_RES,
-	MSR_CORE_C3_RESIDENCY,
-	MSR_CORE_C6_RESIDENCY,
-	MSR_CORE_C7_RESIDENCY,
-};
-
-#if MAX_POSSIBLE_PASSTHROUGH_MSRS < 13 || MAX_POSSIBLE_PASSTHROUGH_MSRS > 16
-#error "Please adapt slots[] to vmx_possible_passthrough_msrs[]"
-#endif
+/* vmx_possible_passthrough_msrs[], as the tree under test has it */
+static u32 slots[MAX_POSSIBLE_PASSTHROUGH_MSRS];
 
 /* Not in that table; pt_update_intercept_for_msr() takes care of them. */
 static const u32 pt_msrs[] = {
@@ -205,7 +176,7 @@ static void change_filter(struct msr_kunit *t)
 
 	filter_done(t);
 	idx = srcu_read_lock(&kvm->srcu);
-	kvm_x86_kunit_ops()->msr_filter_changed(&t->vmx->vcpu);
+	vmx_kunit_msr_filter_changed(&t->vmx->vcpu);
 	srcu_read_unlock(&kvm->srcu, idx);
 }
 
@@ -367,50 +338,19 @@ static void probe(struct msr_kunit *t)
 	own->updates_pt = test_bit(msr_bit(pt_msrs[0], MSR_TYPE_R), t->hw);
 }
 
-/*
- * When kvm-intel is unloaded, kvm_x86_ops stays as it is, but for an op whose
- * name depends on the kernel: see if the function has a name of its own.
- */
-static bool is_loaded(void)
-{
-	const struct kvm_x86_ops *ops = kvm_x86_kunit_ops();
-	char name[KSYM_SYMBOL_LEN];
-
-	if (!ops->msr_filter_changed)
-		return false;
-	sprint_symbol_no_offset(name, (unsigned long)ops->msr_filter_changed);
-	return strstr(name, "msr_filter_changed");
-}
-
-/* Why there is nothing to test, if so. */
-static const char *unfit(void)
-{
-	u32 low, high;
-
-	if (!boot_cpu_has(X86_FEATURE_VMX))
-		return "this CPU has no VMX";
-	if (!is_loaded())
-		return "kvm-intel is not loaded";
-	rdmsr(MSR_IA32_VMX_PROCBASED_CTLS, low, high);
-	if (!(high & CPU_BASED_USE_MSR_BITMAPS))
-		return "this CPU has no MSR bitmaps";
-	return NULL;
-}
-
 /* NULL if the test cannot run here and has said so. */
 static struct msr_kunit *begin(struct kunit *test)
 {
 	struct msr_kunit *t = test->priv;
-	const char *why = unfit();
 
-	if (!why) {
+	if (vmx_kunit_has_msr_bitmap()) {
 		probe(t);
 		return t;
 	}
 #ifdef kunit_skip
-	kunit_skip(test, "%s", why);
+	kunit_skip(test, "no MSR bitmaps");
 #else
-	kunit_info(test, "# SKIP %s\n", why);
+	kunit_info(test, "# SKIP no MSR bitmaps\n");
 #endif
 	return NULL;
 }
@@ -632,8 +572,10 @@ static void msr_filter_lbr(struct kunit *test)
 static int msr_filter_init(struct kunit *test)
 {
 	struct msr_filter_test *own;
+	unsigned int i;
 
-	BUILD_BUG_ON(ARRAY_SIZE(slots) != MAX_POSSIBLE_PASSTHROUGH_MSRS);
+	for (i = 0; i < ARRAY_SIZE(slots); i++)
+		slots[i] = vmx_kunit_possible_passthrough_msr(i);
 
 	own = kunit_kzalloc(test, sizeof(*own), GFP_KERNEL);
 	if (!own)
