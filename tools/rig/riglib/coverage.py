@@ -89,7 +89,7 @@ class Source:
     def added(self):
         """{file: numbers of the lines that the series adds} of KVM, without KUnit's."""
         found, file = {}, None
-        for line in self.git("diff", "-U0", "--no-color", "base", "patched", "--",
+        for line in self.git("diff", "-U0", "--no-color", "base", "series", "--",
                              *KVM).split("\n"):
             if line.startswith("+++ "):
                 file = line[6:]

@@ -53,8 +53,8 @@ class Test:
 
     @property
     def ours(self):
-        """Whether the series adds it."""
-        return self.program.startswith("msr_filter") or self.source == "kunit"
+        """Whether it is one of ours, in a series or in the overlay."""
+        return "msr_filter" in self.program or self.source == "kunit"
 
 
 @dataclass
@@ -180,7 +180,7 @@ class Tree:
             self.has(f"{SELFTESTS}/{arch}/{program}.c") for arch in ("x86", "x86_64"))
 
     def has_kunit(self):
-        return self.has(f"{KUNIT}/.kunitconfig")
+        return self.has(f"{KUNIT}/msr_kunit.h")
 
     def word(self, name):
         return (self.folder / name).read_text().strip()
@@ -389,7 +389,7 @@ def plan_faults(folder, machine, wanted):
 def series_programs(folder):
     """The selftests that the series adds, be they built in another kernel: (name,
     source, file)."""
-    for path in sorted((folder / "tests-series").glob("msr_filter*_test")):
+    for path in sorted((folder / "tests-series").glob("*msr_filter*_test")):
         yield path.name, "series", path
 
 
