@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from . import children, plan as plans, tables
+from . import children, plan as plans, series as all_series, tables
 from .errors import Wrong
 
 STEPS = Path("tools/rig/steps")
@@ -24,11 +24,11 @@ def body(lines, name):
     line that is not continued.
     """
     for i, line in enumerate(lines):
-        if line.startswith(f"#define {name}("):
+        if re.match(rf"#define {name}\b", line):
             j = i
             while lines[j].endswith("\\"):
                 j += 1
-            return i, j
+            return i, j + 1
         if not (line[:1].isalpha() and re.search(rf"\b{name}\(", line)):
             continue
         j = i
@@ -61,7 +61,7 @@ def apply(fault, src):
 def added(series):
     """The lines that a series adds to each file of the kernel."""
     lines, path = {}, None
-    for patch in sorted((tables.PATCHES / series).glob("0*.patch")):
+    for patch in all_series.patches(series):
         for line in patch.read_text().split("\n"):
             if line.startswith("+++ b/"):
                 path = line[6:]
@@ -70,17 +70,28 @@ def added(series):
     return lines
 
 
+def few(found):
+    """Of faults, the first one of each function and kind: who has to catch it, and on
+    which host."""
+    kinds = {}
+    for fault in found:
+        kinds.setdefault((fault.file, fault.function, fault.caught_by, fault.machine,
+                          fault.cpus), fault)
+    return list(kinds.values())
+
+
 def chosen(folder, own=False, pattern=None, flavour=""):
-    """The faults for the kernel in a folder; own, those in the series' own lines.
-    Those for a flavour are for no other kernel."""
+    """The faults for the kernel in a folder; own, one of each function and kind, and
+    only those in lines that the series add.  Those for a flavour are for no other
+    kernel."""
     series = plans.Tree(folder).word("series")
     tables.regex(pattern, "FAULTS")
     found = [fault for fault in tables.faults(series, pattern)
              if fault.flavour == flavour]
     if own:
         lines = added(series)
-        found = [fault for fault in found if any(
-            fault.old in line for line in lines.get(fault.file, ()))]
+        found = few([fault for fault in found if any(
+            fault.old in line for line in lines.get(fault.file, ()))])
     return found
 
 
