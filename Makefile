@@ -70,7 +70,7 @@ help:
 	@echo '  make lint      our own code, tables and patch files; no kernel needed'
 	@echo '  make check     the patches on a kernel, each alone; without a boot'
 	@echo '  make test      lint; for 5.10 and next: check, run twice, 300 programs of fuzz;'
-	@echo '                 for 5.10 faults in the lines of the series; BASE= or KSRC=: for'
+	@echo '                 for 5.10 a fault for each function and kind; BASE= or KSRC=: for'
 	@echo '                 that kernel'
 	@echo '  make test-all  for all kernels: check, run twice, fuzz, all faults, kselftest,'
 	@echo '                 debug-kernel, vmm, nested and, where known, coverage, host-test'
@@ -78,7 +78,7 @@ help:
 	@echo '                 from the start)'
 	@echo '  make apply     git am the series to KSRC, on a new branch there'
 	@echo '  make tree      only the source, with the series: build/BASE/src'
-	@echo '  make patches   write the files that the series adds into patches/'
+	@echo '  make patches   write the files here that patches carry into patches/'
 	@echo '  make mbox      each series as one mbox: build/SERIES.mbox'
 	@echo '  make releases  put what "make tree", "make check" and "make run" have found,'
 	@echo '                 on BASE or KSRC, into the table of all trees'
@@ -111,7 +111,7 @@ help:
 	@echo '  KUT=DIR        a tree of kvm-unit-tests: "make vmm" runs these, under its QEMU'
 	@echo '  FAULTS=REGEX   only the faults of "make faults" whose names match'
 	@echo '  FLAVOURS=A,B   only these of the kernels of "make debug-kernel"'
-	@echo '  OWN=1          only the faults in the lines of the series'
+	@echo '  OWN=1          only one fault for each function and kind, in lines of the series'
 	@echo '  PROGRAMS=N     how many "make fuzz" runs (10000), SEED=N: the first one (1)'
 	@echo '  UNPATCHED=1    "make fuzz" has to find the bugs; with FAULTS= these faults'
 
@@ -182,7 +182,7 @@ check:
 	@$(RIG)/setup all check
 	@rm -f build/$(NAME)/check/check.tap
 	@$(rig) config
-	@$(STEPS)/locked $(STEPS)/check $(NAME)
+	@$(STEPS)/locked env PYTHONPATH=$(RIG) /usr/bin/python3 -B -m riglib check $(NAME)
 
 test:
 	@$(RIG)/setup all lint report browser check
@@ -197,11 +197,12 @@ apply:
 	@$(STEPS)/source apply "$(KSRC)"
 
 mbox:
-	@for f in patches/*/; do f=$$(basename $$f); \
-		$(STEPS)/mbox $$f build/$$f.mbox && echo "  MBOX    build/$$f.mbox"; done
+	@for f in patches/*/ patches/*/*/; do [ -f "$${f}0001-"* ] || continue; \
+		f=$${f#patches/} && f=$${f%/} && \
+		$(STEPS)/mbox patches/$$f build/$$f.mbox && echo "  MBOX    build/$$f.mbox"; done
 
 patches:
-	@$(STEPS)/generate
+	@$(RIGLIB) patches
 
 releases:
 	@$(RIGLIB) releases $(NAME)

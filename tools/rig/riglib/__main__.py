@@ -36,10 +36,12 @@
 	readme			all results into README, and those of other trees
 	releases NAME		build/NAME's into the table patches/releases (TREE= says
 				whose tree it is)
-	check-releases FOLDER	what of that table does not hold any more
-	places PATCH TREE	which of its hunks fit at more than one place in TREE
-	check-kunit DIR		what the kernel's own kunit.py makes of a boot's KUnit
-				output that the rig does not
+	overlay TREE FOLDER	copy the tests that are in no patch into a tree, and say
+				which files changed
+	check NAME [series]	the patches for a kernel, each alone, and our own code;
+				with "series", the patches only
+	patches			write the files here into the patches that carry them
+	check-patches		which of these are stale, what is wrong with the series
 	check-examples [FOLDER]	what is wrong with tools/rig/examples, or a copy of it
 	record OUT FOLDER	keep what the boots said, for tests/test_judge.py
 	report			a page, and JUnit XML, of the last runs of all kernels
@@ -57,9 +59,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from . import (bench, boot, browser, children, compare, coverage, examples, faults,
-               fuzz, host, judge, kunit, kut, machines, pack, plan, record, releases,
-               report, results, stages, tables)
+from . import (bench, boot, browser, check, children, compare, coverage, examples,
+               faults, fuzz, generated, host, judge, kut, machines, overlay, pack, plan,
+               record, releases, report, results, series, stages, tables)
 from .errors import Wrong
 from .views import coverage as covered, curves, junit, page, readme, tap, terminal, text
 
@@ -409,16 +411,13 @@ def compare_runs(a="", b=""):
     print("\n".join(compare.compare(a, b)))
 
 
-def check_releases(folder):
-    return say(list(releases.check(folder)))
+def add_overlay(tree, folder):
+    say(list(overlay.add(tree, folder)))
 
 
-def places(patch, tree):
-    return say(list(releases.places(patch, tree)))
-
-
-def check_kunit(folder):
-    return say(list(kunit.check(folder)))
+def check_patches():
+    return say([*generated.check(), *(line for folder in sorted(tables.folders())
+                                      for line in series.lint(folder))])
 
 
 def check_examples(*folder):
@@ -441,7 +440,8 @@ COMMANDS = {
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,
     "count": stages.count_files, "readme": update_readme,
     "lint": lint, "record": record.record, "releases": releases.record,
-    "check-releases": check_releases, "places": places, "check-kunit": check_kunit,
+    "overlay": add_overlay, "check": check.run, "patches": generated.refresh,
+    "check-patches": check_patches,
     "check-examples": check_examples,
     "report": make_report, "pictures": make_pictures, "compare": compare_runs,
 }
