@@ -6,37 +6,33 @@ A hole is seen where its test, or the part of the test that is about it, fails
 unpatched, and is closed where that passes patched.
 """
 
+import fnmatch
 import re
 
 from . import ktap, tables
 
-# How the selftests of the series say what came of a scenario,
-SCENARIO = re.compile(r"(?:(?:reads|writes) of )?(\w+)[,:] .*: (ok|FAILED)")
-# and who dealt with an access, where it is not who it has to be.
-ASSERTION = re.compile(r"(?:.*: )?\w+ of MSR (0x[0-9a-f]+) are dealt with by .*")
+# How tests that have no harness say what came of a part of them.
+SAID = re.compile(r"(\w+): .*: (ok|FAILED)")
 # A hole that a test sees, by how it ends unpatched and patched.
 SEEN = {("fail", "pass"): "open>closed", ("fail", "fail"): "open",
         ("pass", "pass"): "not seen"}
 
 
 def verdict_of(record, case):
-    """How a test ended or, of KUnit's, one case of it, or the scenarios of a name, or
-    what it asserts of one MSR."""
+    """How a test ended or, if case is a pattern, those of its cases whose names
+    match: fail if one did, skip if all did, missing if there is none."""
     if not case:
         return record.verdict
     lines = list(map(str.strip, record.log))
-    if case.startswith("0x"):
-        # Such a test ends where it fails, and has not come to the other MSRs then.
-        about = {match[1] for match in map(ASSERTION.fullmatch, lines) if match}
-        return record.verdict if record.verdict == "pass" or case in about \
-            else "missing"
-    found = [verdict for verdict, _, name, _ in filter(
-        None, map(ktap.verdict_of, lines)) if name == case]
-    told = {match[2] for match in map(SCENARIO.fullmatch, lines)
-            if match and match[1] == case}
-    if told:
-        found.append("fail" if "FAILED" in told else "pass")
-    return found[0] if found else "missing"
+    cases = [(name, verdict) for verdict, _, name, _ in filter(
+        None, map(ktap.verdict_of, lines))]
+    cases += [(match[1], "fail" if match[2] == "FAILED" else "pass")
+              for match in map(SAID.fullmatch, lines) if match]
+    found = {verdict for name, verdict in cases if fnmatch.fnmatchcase(name, case)}
+    for verdict in ("fail", "pass", "skip"):
+        if verdict in found:
+            return verdict
+    return "missing"
 
 
 def verdicts(row, tests, *suites):

@@ -193,10 +193,12 @@ class Judge:
                           if value is None])
                 continue
             ok = {"less": p["n"] < u["n"], "at-most": p["n"] <= u["n"],
-                  "same": p == u}[row["rule"]]
+                  "near": p["n"] <= u["n"] * 1.05, "same": p == u}[row["rule"]]
             self.say(ok, f"{what}: {p['n']} {unit} patched, {u['n']} unpatched",
-                     [f"it has to be {row['rule']} than unpatched"
-                      if row["rule"] != "same" else f"they differ: {u} {p}"])
+                     [{"less": "it has to be less than unpatched",
+                       "at-most": "it must not be more than unpatched",
+                       "near": "it must not be over 5 % more than unpatched",
+                       "same": f"they differ: {u} {p}"}[row["rule"]]])
 
     def again(self):
         """Emulation is exact: anything else is a change nobody made."""
