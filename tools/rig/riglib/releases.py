@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from . import holes, ktap, results, tables
+from . import holes, ktap, results, series, tables
 from .errors import Wrong
 
 PATH = tables.PATCHES / "releases"
@@ -82,15 +82,35 @@ def ranges(found):
     return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in parts)
 
 
+def identity(path):
+    """What the table patches/upstream calls a patch: "0001" or "01-nested/0001"."""
+    return re.match(r"(?:.*/)?\d{4}(?=-)", str(path))[0]
+
+
+def numbered(folder):
+    """{number: path} of a folder's patches: what their names begin with or, where a
+    folder has a folder for each series, their places in the order of all."""
+    found = series.patches(folder)
+    if (tables.PATCHES / folder / "series.json").exists():
+        return dict(enumerate(found, 1))
+    return {int(path.name[:4]): path for path in found}
+
+
+def numbers_of(folder, names):
+    """The numbers of patches whose names, within the folder, are given."""
+    number = {identity(path.relative_to(tables.PATCHES / folder)): n
+              for n, path in numbered(folder).items()}
+    return sorted(number[name] for name in map(identity, names) if name in number)
+
+
 def wanted_lines(folder, which):
     """A sum of what patches have to find in the files that the kernel has: the lines
     that they take away, and those around."""
-    digest = hashlib.sha256()
+    digest, patches = hashlib.sha256(), numbered(folder)
     for number in which:
-        patches = list((tables.PATCHES / folder).glob(f"{number:04d}-*.patch"))
-        if len(patches) != 1:
+        if number not in patches:
             raise Wrong(f"patches/{folder} has no patch {number}")
-        for file, parts in itertools.groupby(hunks(patches[0].read_text()),
+        for file, parts in itertools.groupby(hunks(patches[number].read_text()),
                                              operator.itemgetter(0)):
             for line in (f"--- a/{file}", *(line for part in parts for line in part[2])):
                 digest.update(line.encode() + b"\n")
@@ -174,12 +194,11 @@ def row_of(name, tree):
     release += re.search(r"(?m)^EXTRAVERSION = *(\S*)", text)[1]
     if not tree:
         tree = f"Debian {said[1]}" if name != "ksrc" else Path(said[2]).name
-    series = (folder / "series").read_text().strip()
-    took = [int(line[:4]) for line in
-            (folder / "src/.rig-patches").read_text().split("\n") if line]
+    of = (folder / "series").read_text().strip()
+    took = numbers_of(of, (folder / "src/.rig-patches").read_text().split())
     seen = seen_in(folder, since)
-    return Row(release, tree, time.strftime("%Y-%m-%d"), series, ranges(took),
-               wanted_lines(series, took), count(folder / "check/check.tap", since),
+    return Row(release, tree, time.strftime("%Y-%m-%d"), of, ranges(took),
+               wanted_lines(of, took), count(folder / "check/check.tap", since),
                count(folder / "report/tests/judgement.tap", since),
                holes.join(seen) if seen else "-",
                ("KSRC=" if name == "ksrc" else f"BASE={name}") +
@@ -230,11 +249,10 @@ def for_all(folder):
     """The patches of a folder that no kernel of it goes without: those that the table
     patches/upstream has no row of."""
     upstream = (tables.PATCHES / "upstream").read_text()
-    conditional = {int(number) for row in upstream.split("\n")
+    conditional = {f"{name}-" for row in upstream.split("\n")
                    if row.startswith(f"{folder}\t")
-                   for number in re.findall(r"\d+", row.split("\t")[1])}
-    patches = (tables.PATCHES / folder).glob("0*-*.patch")
-    return {int(path.name[:4]) for path in patches} - conditional - {0}
+                   for name in row.split("\t")[1].split(",") if name != "-"}
+    return set(numbered(folder)) - set(numbers_of(folder, conditional))
 
 
 def check(folder):

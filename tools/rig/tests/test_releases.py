@@ -72,7 +72,7 @@ class Folder(unittest.TestCase):
         for name, text in (("src/Makefile", "VERSION = 7\nPATCHLEVEL = 0\n"
                                             "SUBLEVEL = 3\nEXTRAVERSION =\n"),
                            ("src/.rig-version", "7.0.3 from /home/me/linux abc\n"),
-                           ("src/.rig-patches", "0001-x.patch\n"),
+                           ("src/.rig-patches", "0001-KVM-x.patch\n"),
                            ("series", "v6.18-v7.1\n"), ("applied", "")):
             path = self.build / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ class Folder(unittest.TestCase):
         return patched.start()
 
     def patch(self, value, context="{"):
-        (self.series / "0001-x.patch").write_text(
+        (self.series / "0001-KVM-x.patch").write_text(
             (PATCH % value).replace(" {\n", f" {context}\n"))
 
     def tap(self, text):
@@ -252,18 +252,18 @@ class Holds(Folder):
 
     def test_a_patch_that_is_gone_does(self):
         self.row()
-        (self.series / "0001-x.patch").unlink()
+        (self.series / "0001-KVM-x.patch").unlink()
         self.assertRaises(Wrong, self.wrong)
 
     def test_a_patch_that_has_come_since_does(self):
         self.row()
-        (self.series / "0002-y.patch").write_text(PATCH % "2")
+        (self.series / "0002-KVM-y.patch").write_text(PATCH % "2")
         self.assertIn("7.0.3, linux: not tried with patch 2, which is for all: make tree",
                       "".join(self.wrong()))
 
     def test_unless_it_is_not_for_all(self):
         self.row()
-        (self.series / "0002-y.patch").write_text(PATCH % "2")
+        (self.series / "0002-KVM-y.patch").write_text(PATCH % "2")
         Path("patches/upstream").write_text("v6.18-v7.1\t0002,0003\tno\t-\n")
         self.assertNotIn("which is for all", "".join(self.wrong()))
 
@@ -324,15 +324,15 @@ class ByItsCode(unittest.TestCase):
         self.assertEqual(self.says("lender", self.tree), ["own"])
 
     def selftests(self):
-        return [name for name in self.says("patches", self.tree, "v6.0-v6.16")
+        return [name for name in self.says("patches", self.tree, "next")
                 if "selftests" in name]
 
     def test_selftests_are_left_out_where_there_is_no_place_for_them(self):
-        makefile = "tools/testing/selftests/kvm/Makefile"
-        self.assertEqual(self.selftests(), [])
-        self.file(makefile, "TEST_GEN_PROGS_x86 += x86/a\n")
+        makefile = "tools/testing/selftests/kvm/Makefile.kvm"
         self.assertEqual(self.selftests(), [])
         self.file(makefile, "TEST_GEN_PROGS_x86_64 += x86_64/a\n")
+        self.assertEqual(self.selftests(), [])
+        self.file(makefile, "TEST_GEN_PROGS_x86 += x86/a\n")
         self.assertGreater(len(self.selftests()), 5)
 
     def test_apply_without_git_says_the_quilt_way(self):
