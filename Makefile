@@ -42,7 +42,7 @@ MAKEFLAGS += --no-print-directory
 rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KSRC="$(KSRC)" \
 	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)" FLAVOURS="$(FLAVOURS)" STOCK="$(STOCK)"
 
-.PHONY: help run kselftest faults bench fuzz debug-kernel coverage vmm nested host-test livepatch test test-all lint check \
+.PHONY: help run kselftest faults bench fuzz debug-kernel coverage vmm nested host-test test test-all lint check \
 	tree apply patches mbox releases readme report compare pictures setup clean distclean
 
 help:
@@ -64,17 +64,14 @@ help:
 	@echo '  make host-test the running kernel, one of Debian'\''s: its KVM is unloaded, both'
 	@echo '                 variants are loaded and tested in turn, and it is loaded again;'
 	@echo '                 no reboot. Root, VMX, no VMs. STOCK=1: such a kernel, emulated'
-	@echo '  make livepatch the same kernel, of 5.10, while VMs run: the first patch and what'
-	@echo '                 makes L2 obey the filter. OFF=1: disable it again. STOCK=1: what'
-	@echo '                 comes of it, emulated'
 	@echo '  make lint      our own code, tables and patch files; no kernel needed'
 	@echo '  make check     the patches on a kernel, each alone; without a boot'
 	@echo '  make test      lint; for 5.10 and next: check, run twice, 300 programs of fuzz;'
 	@echo '                 for 5.10 a fault for each function and kind; BASE= or KSRC=: for'
 	@echo '                 that kernel'
 	@echo '  make test-all  for all kernels: check, run twice, fuzz, all faults, kselftest,'
-	@echo '                 debug-kernel, vmm, nested and, where known, coverage, host-test'
-	@echo '                 and livepatch (STOCK=1); goes on where it was ended (FRESH=1:'
+	@echo '                 debug-kernel, vmm, nested and, where known, coverage and'
+	@echo '                 host-test (STOCK=1); goes on where it was ended (FRESH=1:'
 	@echo '                 from the start)'
 	@echo '  make apply     git am the series to KSRC, on a new branch there'
 	@echo '  make tree      only the source, with the series: build/BASE/src'
@@ -156,22 +153,6 @@ else
 	@$(RIG)/setup all host
 	@set -- $$($(STEPS)/stock base) && export PIN=$$2 && \
 		$(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$$1 KSRC= STOCK= host-test
-endif
-
-livepatch:
-ifneq ($(KSRC),)
-	@echo 'make: livepatch is for kernels of Debian'\''s own, and KSRC= for others' >&2; exit 1
-else ifneq ($(STOCK),)
-	@$(RIG)/setup all bochs stock
-	@$(rig) $@
-else ifneq ($(OFF),)
-	@$(RIG)/host/livepatch unload
-else
-	@$(RIG)/host/livepatch check
-	@$(STEPS)/stock base $(NAMED) >/dev/null
-	@$(RIG)/setup all host
-	@set -- $$($(STEPS)/stock base) && export PIN=$$2 && \
-		$(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$$1 KSRC= STOCK= $@
 endif
 
 lint:

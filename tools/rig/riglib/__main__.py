@@ -22,7 +22,6 @@
 				QEMU, on the host kernel of that flavour, and its guests
 	host DIR OUT		the tests, on the kernel that runs here, or, where DIR is
 				build/BASE/stock, on that one of Debian's in an emulator
-	livepatch DIR OUT	tests before and after KVM is livepatched, in that emulator
 	debug OUT FLAVOUR...	what came of these, in OUT/FLAVOUR each
 	judge OUT		once more, of the results that there are
 	build-faults DIR OUT own|all|FLAVOUR MAKE...
@@ -218,17 +217,6 @@ def run_host(folder, out):
     else:
         host.carry_out(plan.plan_host(folder, "host"), out)
     return judge_again(out)
-
-
-def run_livepatch(folder, out):
-    carry_out(plan.plan_livepatch(folder), out)
-    return judge_again(out)
-
-
-def judge_livepatch(found, out):
-    lines = judge.judge_livepatch(found)
-    show(out, text.of_livepatch(found, lines))
-    return finish(out, lines)
 
 
 def judge_vmm(found, out):
@@ -428,13 +416,13 @@ JUDGES = {
     "tests": judge_tests, "suite": judge_suite, "faults": judge_faults,
     "bench": judge_bench, "fuzz": judge_fuzz, "debug": judge_flavour,
     "coverage": judge_coverage, "vmm": judge_vmm, "nested": judge_tests, "kut": judge_kut,
-    "host": judge_tests, "livepatch": judge_livepatch,
+    "host": judge_tests,
 }
 COMMANDS = {
     "vmx": vmx, "begin": begin, "tests": run_tests, "suite": run_suite,
     "bench": run_bench, "build-bench": build_bench, "fuzz": run_fuzz,
     "coverage": run_coverage, "vmm": run_vmm, "nested": run_nested, "kut": run_kut,
-    "host": run_host, "livepatch": run_livepatch,
+    "host": run_host,
     "flavour": run_flavour, "debug": debug,
     "faults": run_faults, "judge": judge_again, "build-faults": build_faults,
     "build-fault": build_fault, "modules": faults.modules, "stages": stages.run,

@@ -29,7 +29,7 @@ from .views.terminal import Progress
 LIMITS = {"tests": (600, 120), "faults": (5400, 120), "suite": (3600, 300),
           "bench": (1800, 300), "debug": (3600, 600), "fuzz": (7200, 900),
           "coverage": (3600, 600), "vmm": (3600, 900), "nested": (7200, 900),
-          "kut": (7200, 900), "host": (3600, 300), "livepatch": (3600, 300)}
+          "kut": (7200, 900), "host": (3600, 300)}
 POLL = 0.5			# seconds
 LAST_WORDS = 1			# seconds that a panic gets to say more
 POWER_OFF = re.compile(r"^0*([0-9]+)p\[ACPI.*soft power off", re.M)
@@ -183,9 +183,7 @@ class Boots:
             ((boot, boot.name) for boot in plan.boots),
             key=lambda one: -sum(map(len, one[0].steps.values())))
         self.guests, self.endings = [], []
-        # What init announces, tests of ours or not.
-        self.planned = sum(step.line.startswith(("test ", "kunit "))
-                           for boot in plan.boots
+        self.planned = sum(step.test for boot in plan.boots
                            for steps in boot.steps.values() for step in steps)
         self.begun = 0		# by those that have ended
         self.progress = Progress("BOOT", Path(plan.folder) / "log" /

@@ -13,7 +13,6 @@ from .machines import (CLEAR_CPUID, CLEAR_CPUID_SUITE, COMMAND_LINE, MACHINES)
 
 BUSYBOX = "/bin/busybox"
 QEMU = "/usr/bin/qemu-system-x86_64"
-LIVEPATCH = "kvm-msr-filter-livepatch.ko"
 # What QEMU opens for a guest that has a kernel and a serial port.
 QEMU_OPENS = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/linuxboot_dma.bin",
               "/usr/share/qemu/multiboot_dma.bin", "/usr/share/qemu/kvmvapic.bin")
@@ -263,15 +262,11 @@ class Stock(Image):
         self.entries.pop(f"/plan.{boot.cpus}")
         self.written("/host/plan", "plan", init_plan(boot))
         self.written(f"/plan.{boot.cpus}", "host-plan",
-                     init_plan(plans.stock_boot(self.plan, boot)))
+                     init_plan(plans.stock_boot(boot)))
         self.tests()
-        for name in ("common.sh", "swap", "livepatch"):
+        for name in ("common.sh", "swap"):
             self.file(f"/host/{name}", f"tools/rig/host/{name}")
-        if self.plan.what == "livepatch":
-            self.file(f"/host/{LIVEPATCH}", self.folder / "livepatch" / LIVEPATCH, 644)
-            self.file("/tests/rig/live-l2", self.folder / "rig/live-l2")
-        for name in ("stock.sh", "livepatch.sh"):
-            self.file(f"/tests/rig/{name}", f"tools/rig/guest/{name}")
+        self.file("/tests/rig/stock.sh", "tools/rig/guest/stock.sh")
         self.file("/tests/rig/live", self.folder / "rig/live")
         self.applets()
         for path in sorted((self.folder / "modules").rglob("*.ko")):

@@ -685,47 +685,18 @@ def plan_host(folder, machine):
     return plan
 
 
-def stock_boot(plan, boot):
-    """What an emulated host with a kernel of Debian's own does, the plan's boot being a
-    part of it."""
+def stock_boot(boot):
+    """What an emulated host with a kernel of Debian's own does, the boot being a part
+    of it."""
     steps = [Step(name, f"test {name} {seconds} /bin/sh /tests/rig/{command}")
-             for name, seconds, command in ([
+             for name, seconds, command in (
                  ("load", STOCK_SECONDS, "stock.sh load"),
                  ("busy", STOCK_SECONDS, "stock.sh busy"),
                  ("SIGINT", STOCK_SECONDS, "stock.sh interrupted INT"),
                  ("SIGTERM", STOCK_SECONDS, "stock.sh interrupted TERM"),
                  ("all", ALL_SECONDS, "stock.sh all"),
-                 ("nobody", STOCK_SECONDS, "stock.sh nobody")]
-                 if plan.what == "host" else
-                 [("livepatch", ALL_SECONDS, "livepatch.sh host")])]
+                 ("nobody", STOCK_SECONDS, "stock.sh nobody"))]
     return Boot("stock", boot.image, "stock", boot.cpus, ["stock"], {"stock": steps})
-
-
-# What the livepatch has no part in fails with it as without.
-LIVEPATCH_TESTS = ("msr_filter_ioctl_test", "msr_filter_nested_test",
-                   "msr_filter_l2_test", "bench")
-
-
-def plan_livepatch(folder):
-    """Some tests before a livepatch is loaded, with it, and after it was disabled, while
-    VMs run throughout; in an emulated host with a kernel of Debian's own."""
-    tree, plan = new_plan("livepatch", folder, "stock")
-    states = {"before": ("", "absent"), "livepatched": ("load", "enabled"),
-              "disabled": ("unload", "absent")}
-    plan.variants, plan.patched = list(states), "livepatched"
-    plan.tests = [test for test in tests_of_table(tree, plan)
-                  if test.program in LIVEPATCH_TESTS and test.cpus == 1 and
-                  test.parameters == "-"]
-    stepper, steps = Stepper(plan, "stock"), {}
-    built = [test for test in plan.tests if Path(test.file).exists()]
-    script = "/bin/sh /tests/rig/livepatch.sh"
-    for name, (command, state) in states.items():
-        change = [Step(command, f"test {command} {STOCK_SECONDS} {script} {command}")]
-        steps[name] = [*(change if command else ()), *stepper.tests(name, built),
-                       *(Step(vm, f"test {vm} {STOCK_SECONDS} {script} {vm} {state}")
-                         for vm in ("vm", "l2"))]
-    plan.boots = [Boot("livepatch", "livepatch", "stock", 1, plan.variants, steps)]
-    return plan
 
 
 def jobs():

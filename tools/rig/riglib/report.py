@@ -22,12 +22,11 @@ TARGETS = {"tests": "run", "suite": "kselftest", "suite-part": "kselftest, a par
            "debug": "debug-kernel", "coverage": "coverage", "nested": "nested",
            "kut": "vmm, kvm-unit-tests", "kut-part": "vmm, some kvm-unit-tests",
            "host": "host-test", "stock": "host-test, emulated",
-           "livepatch": "livepatch",
            "vmm": "vmm",
            "vmm-part": "vmm, with a fault"}
 # Runs of these are shown where there are any, and nobody is told that there are none:
 # parts, and what takes a machine or a kernel of its own.
-SELDOM = ("suite-part", "vmm-part", "kut", "kut-part", "host", "stock", "livepatch")
+SELDOM = ("suite-part", "vmm-part", "kut", "kut-part", "host", "stock")
 CONSOLE = 60			# lines of it, its last, where a boot went wrong
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""host/swap, host/livepatch and steps/stock, on a host that is a folder: what is
-refused, in which words, and that the modules that were loaded are loaded again."""
+"""host/swap and steps/stock, on a host that is a folder: what is refused, in which
+words, and that the modules that were loaded are loaded again."""
 
 import os
 import shutil
@@ -13,14 +13,13 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from riglib import host, judge, machines, pack, plan, results
+from riglib import host, machines, pack, plan
 from riglib.errors import Wrong
 from riglib.views import text
 import common
 
 TOP = Path(__file__).resolve().parents[3]
 SWAP = TOP / "tools/rig/host/swap"
-LIVEPATCH = TOP / "tools/rig/host/livepatch"
 RELEASE = "5.10.0-32-amd64"
 
 # A module is a folder; one that is on disk is in $RIG_ROOT/disk, and has
@@ -50,24 +49,8 @@ for one; do
 	echo "${one#*=}" >"$RIG_ROOT/sys/module/$name/parameters/${one%%=*}"
 done""",
     "modinfo": 'echo "$RIG_ROOT/kvm-intel.ko"',
-    # A livepatch that is never enabled by all, or never disabled, has "stuck" in it.
-    "insmod": """
-[ -s "$1" ] || { echo "insmod: Invalid module format" >&2; exit 1; }
-state=$RIG_ROOT/sys/kernel/livepatch/kvm_msr_filter_livepatch
-mkdir -p "$state" "$RIG_ROOT/sys/module/kvm_msr_filter_livepatch/holders"
-cp "$1" "$RIG_ROOT/what"
-echo 1 >"$state/enabled"
-echo 1 >"$state/transition" """,
-    # Where a test is to see that it is waited for.
-    "sleep": """
-state=$RIG_ROOT/sys/kernel/livepatch/kvm_msr_filter_livepatch
-if [ -d "$state" ]; then
-	read -r enabled <"$state/enabled"
-	if [ "$enabled" = 0 ] && ! grep -q stays "$RIG_ROOT/what"; then rm -r "$state"
-	elif ! grep -q stuck "$RIG_ROOT/what"; then echo 0 >"$state/transition"
-	fi
-fi
-exec /bin/sleep 0.01""",
+    # swap tries again every second.
+    "sleep": "exec /bin/sleep 0.01",
 }
 
 
@@ -347,113 +330,6 @@ eval "$1"
         self.assertEqual(self.loaded(), self.before)
 
 
-class Livepatches(Fake):
-    NAMES = ("vmx_msr_filter_changed", "nested_get_vmcs12_pages")
-
-    def setUp(self):
-        super().setUp()
-        self.state = self.root / "sys/kernel/livepatch"
-        self.state.mkdir()
-        self.list = self.file("sys/kernel/tracing/available_filter_functions", "".join(
-            f"{name} [kvm_intel]\n" for name in self.NAMES))
-        self.file("proc/kallsyms", "".join(
-            f"0 t {name}\t[kvm_intel]\n" for name in self.NAMES))
-        self.process(77, "qemu-system-x86", "anon_inode:kvm-vm")
-
-    def livepatch(self, *arguments):
-        return self.run_it(LIVEPATCH, *arguments, RIG_PATIENCE="3")
-
-    def assertRefuses(self, line):
-        for command in (("check",), ("load", self.file("module", "module"))):
-            self.assertEqual(self.livepatch(*command), (1, "", f"livepatch: {line}\n"))
-        self.assertFalse((self.root / "what").exists(), "it was loaded")
-
-    def test_nothing(self):
-        """Not even that VMs run."""
-        self.assertEqual(self.livepatch("check"), (0, "", ""))
-        self.list.rename(self.file("sys/kernel/debug/tracing/x", "").with_name(
-            "available_filter_functions"))
-        self.assertEqual(self.livepatch("check"), (0, "", ""))
-
-    def test_no_livepatches(self):
-        self.state.rmdir()
-        self.assertRefuses(f"Linux {RELEASE} has no livepatches (CONFIG_LIVEPATCH)")
-
-    def test_not_loaded(self):
-        shutil.rmtree(self.root / "sys/module/kvm_intel")
-        self.assertRefuses("kvm_intel is not loaded, or built in: as long as no VM runs, "
-                           "make host-test")
-
-    def test_another_kernel(self):
-        (self.bin / "uname").write_text("#!/bin/sh\necho 6.1.0-1-amd64\n")
-        self.assertRefuses("there is a livepatch for Linux 5.10 only, and this is "
-                           "6.1.0-1-amd64")
-
-    def test_on_hyper_v(self):
-        self.file("sys/module/kvm_intel/parameters/enlightened_vmcs", "Y\n")
-        self.assertRefuses("KVM uses enlightened VMCSs of Hyper-V's here, and the "
-                           "livepatch cannot")
-
-    def test_inlined(self):
-        for name in self.NAMES:
-            functions = self.list.read_text()
-            # A function of that name that is not KVM's does not count.
-            self.list.write_text(functions.replace(f"{name} [kvm_intel]", f"{name} [kvm]"))
-            self.assertRefuses(
-                f"{name}() cannot be replaced: ftrace does not list it, it is inlined or "
-                f"not to be traced in Linux {RELEASE}")
-            self.list.write_text(functions)
-        self.list.unlink()
-        self.assertRefuses("there is no telling what ftrace can replace: mount -t "
-                           "tracefs tracefs /sys/kernel/tracing")
-
-    def test_ambiguous(self):
-        with open(self.root / "proc/kallsyms", "a", encoding="utf-8") as kallsyms:
-            kallsyms.write("0 t nested_get_vmcs12_pages\t[kvm_intel]\n")
-        self.assertRefuses("nested_get_vmcs12_pages() cannot be replaced: kvm_intel has "
-                           "2 of that name")
-
-    def test_what_others_refuse_too(self):
-        self.file("sys/module/module/parameters/sig_enforce", "Y\n")
-        self.assertRefuses("this kernel takes signed modules only: the modules that are "
-                           "built here are not signed")
-
-    def test_comes_and_goes(self):
-        module = self.file("module", "module")
-        for _ in range(2):
-            self.assertEqual(self.livepatch("load", module), (
-                0, "kvm_msr_filter_livepatch: enabled, it replaces "
-                "vmx_msr_filter_changed nested_get_vmcs12_pages of kvm_intel\n", ""))
-            self.assertEqual(self.livepatch("check")[2], "livepatch: "
-                             "kvm_msr_filter_livepatch is loaded already\n")
-            self.assertEqual(self.livepatch("unload"), (
-                0, "kvm_msr_filter_livepatch: disabled and removed\n", ""))
-            self.assertEqual(self.livepatch("unload")[2], "livepatch: "
-                             "kvm_msr_filter_livepatch is not loaded\n")
-        self.assertFalse((self.root / "sys/module/kvm_msr_filter_livepatch").exists())
-
-    def test_tasks_that_do_not_go_over(self):
-        """It is taken back, and they are named."""
-        self.file("proc/77/task/78/patch_state", "0\n")
-        self.file("proc/77/task/78/comm", "CPU 0/KVM\n")
-        self.file("proc/77/task/79/patch_state", "1\n")
-        status, _, err = self.livepatch("load", self.file("module", "stuck"))
-        self.assertEqual((status, err), (1, "livepatch: it was taken back, as these do "
-                                         "not go over to it: CPU 0/KVM (78) \n"))
-        self.assertFalse((self.root / "sys/module/kvm_msr_filter_livepatch").exists())
-        self.assertEqual(self.livepatch("load", self.file("module", "module"))[0], 0)
-        (self.root / "what").write_text("stuck stays")
-        (self.state / "kvm_msr_filter_livepatch/transition").write_text("1\n")
-        status, _, err = self.livepatch("unload")
-        self.assertIn("kvm_msr_filter_livepatch stays enabled for ", err)
-        self.assertEqual(status, 1)
-
-    def test_not_taken(self):
-        status, _, err = self.livepatch("load", self.file("module", ""))
-        self.assertEqual(status, 1)
-        self.assertIn("the kernel does not take ", err)
-
-
 class Builds(Fake):
     """steps/stock, in a copy of what it needs of the repository."""
 
@@ -716,9 +592,8 @@ class Images(common.Case):
         made.boots = [plan.Boot("stock", "stock", "stock", 1, ["patched"],
                                 {"patched": [step]})]
         modules = f"modules/lib/modules/{RELEASE}"
-        for name in ("rig/init", "rig/live", "rig/live-l2", "release",
-                     "variants/patched/kvm.ko",
-                     f"{modules}/kvm.ko", f"livepatch/{pack.LIVEPATCH}"):
+        for name in ("rig/init", "rig/live", "release", "variants/patched/kvm.ko",
+                     f"{modules}/kvm.ko"):
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{RELEASE}\n" if name == "release" else name)
@@ -742,88 +617,6 @@ class Images(common.Case):
         lines = self.image("host")["/plan.1"].read_text().split("\n")
         self.assertEqual([line.split()[1] for line in lines if line], [
             "stock", "load", "busy", "SIGINT", "SIGTERM", "all", "nobody"])
-
-    def test_livepatch(self):
-        found = self.image("livepatch")
-        self.assertEqual(found["/plan.1"].read_text(), "group stock\ntest livepatch "
-                         f"{plan.ALL_SECONDS} /bin/sh /tests/rig/livepatch.sh host\n")
-        self.assertTrue(found[f"/host/{pack.LIVEPATCH}"].exists())
-
-
-class JudgesLivepatches(unittest.TestCase):
-    STATES = ["before", "livepatched", "disabled"]
-    COSTS = [4000, 2000, 4000]
-
-    def setUp(self):
-        """A good run."""
-        self.plan = plan.Plan(
-            "livepatch", "5.10", "/", "s", "v", False, "c", "stock", "x",
-            "instructions", patched="livepatched", variants=self.STATES, tests=[
-                plan.Test(name, name, "series", 1, "-", 9, "/", "stock", expect=expect,
-                          figures=figures) for name, expect, figures in (
-                              ("mended", "bug", []), ("bench", "pass", ["cost-1"]))],
-            boots=[plan.Boot("livepatch", "i", "stock", 1, self.STATES, {})])
-        self.records = {}
-        for state, cost in zip(self.STATES, self.COSTS):
-            mended = "pass" if state == "livepatched" else "fail"
-            for name, test, verdict, figures in (
-                    ("mended", True, mended, {}), ("vm", False, "pass", {}),
-                    ("l2", False, "pass", {}),
-                    ("bench", True, "pass", {"cost-1": {"n": cost}})):
-                self.records[state, name] = results.Record(
-                    "5.10", "stock", "livepatch", state, name, test, verdict=verdict,
-                    figures=figures)
-
-    def lines(self):
-        found = results.Results(self.plan, [], list(self.records.values()), {},
-                                {"livepatch": []})
-        return [line for line in judge.judge_livepatch(found) if not line.ok]
-
-    def bad(self):
-        return [line.name for line in self.lines()]
-
-    def test_good(self):
-        self.assertEqual(self.bad(), [])
-
-    def test_what_it_does_not_mend(self):
-        record = self.records["livepatched", "mended"]
-        record.verdict = "fail"
-        record.log = ["reads of TSC, denied, stored at L2's exit: FAILED", "x: ok"]
-        self.assertEqual(self.bad(), [])
-        record.log.append("reads of FS_BASE, denied while L2 is active: FAILED")
-        self.assertEqual(len(self.bad()), 1)
-
-    def test_bad(self):
-        for key, change, said in (
-                (("livepatched", "mended"), {"verdict": "fail"},
-                 "mended: fail before, fail livepatched, fail disabled"),
-                (("disabled", "mended"), {"verdict": "pass"},
-                 "mended: fail before, pass livepatched, pass disabled"),
-                (("livepatched", "vm"), {"verdict": "fail"},
-                 "the VM that runs throughout: no wrong interception"),
-                (("before", "l2"), {"verdict": "fail"},
-                 "the L2 that is active throughout: no wrong interception with it, some "
-                 "without"),
-                (("disabled", "bench"), {"figures": {"cost-1": {"n": 2000}}},
-                 "cost-1: 4000, 2000, 2000 instructions"),
-                (("before", "bench"), {"figures": {"cost-1": None}},
-                 "cost-1: None, 2000, 4000 instructions"),
-                (("livepatched", "bench"), {"complaints": ["BUG: x"]},
-                 "livepatch: the host kernel did not complain")):
-            self.setUp()
-            for name, value in change.items():
-                setattr(self.records[key], name, value)
-            self.assertIn(said, self.bad())
-        self.setUp()
-        del self.records["disabled", "vm"], self.records["livepatched", "l2"]
-        self.assertIn("the VM that runs throughout: no wrong interception", self.bad())
-        self.assertIn("the L2 that is active throughout: no wrong interception with it, "
-                      "some without", self.bad())
-        self.assertEqual([line.details for line in self.lines()],
-                         [["disabled: missing"], ["livepatched: missing"]])
-        del self.records["disabled", "mended"]
-        self.assertIn("mended: fail before, pass livepatched, missing disabled",
-                      self.bad())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import io
 import re
 
 from .. import tables
-from ..judge import scenarios_failed, unit_of
+from ..judge import unit_of
 
 ASSERTION = re.compile(r"  [^ ]*\.[ch]:[0-9]+: ")
 # Of a test, on a kernel that is made wrong
@@ -102,46 +102,6 @@ def of_tests(results, lines):
                  *(f"    {note}" for note in notes)]
     text += complaints(results)
     return "\n".join(text) + "\n"
-
-
-VM_LINE = re.compile(r"live(-l2)?,(?P<state>\w+),(?P<n>\d+),(?P<wrong>\d+)"
-                     r"(,-?\d+,(?P<median>-?\d+),-?\d+)?")
-
-
-def of_livepatch(results, lines):
-    """The table of "make livepatch"."""
-    plan = results.plan
-    text = ["KVM with MSR filters, livepatched", "", *head(results), "",
-            f"  {'test':<32}" + "".join(f"{name:>12}" for name in plan.variants)]
-    for test in plan.tests:
-        text.append(f"  {test.name:<32}" + "".join(
-            f"{results.record(test.name, variant).verdict:>12}"
-            for variant in plan.variants))
-    costs = {row["name"]: row for row in tables.read("figures")}
-    for test in plan.tests:
-        for name in test.figures:
-            found = [results.record(test.name, variant).figures.get(name)
-                     for variant in plan.variants]
-            text.append(f"  {costs[name]['what']:<32}" + "".join(
-                f"{number(one and one['n']):>12}" for one in found))
-    text += ["", f"  costs in {plan.cpu_time}", "",
-             "  The VMs that run throughout, by what the livepatch was when the filter "
-             "changed:",
-             f"  {'VM':<4} {'between':<14} {'livepatch':<12} {'changes':>8} {'wrong':>6} "
-             f"{'cost of one':>12}"]
-    for name in ("vm", "l2"):
-        for record in results.of(name=name):
-            for match in filter(None, map(VM_LINE.fullmatch, record.log)):
-                text.append(f"  {name:<4} {record.variant:<14} {match['state']:<12} "
-                            f"{match['n']:>8} {match['wrong']:>6} "
-                            f"{match['median'] or '-':>12}")
-    left = [scenario for test in plan.tests for scenario in
-            scenarios_failed(results.record(test.name, plan.patched))]
-    if left:
-        text += ["", "  what fails with it, too, and takes patches that it has not:",
-                 *(f"    {scenario}" for scenario in left)]
-    text += ["", f"  {counts(results, lines)}"]
-    return "\n".join(text + complaints(results)) + "\n"
 
 
 def complaints(results):
