@@ -42,7 +42,7 @@ load() {
 
 # A real VM.
 busy() {
-	/tests/rig/live /none >/tmp/live 2>&1 &
+	/tests/rig/live >/tmp/live 2>&1 &
 	vm=$!
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		sleep 1
