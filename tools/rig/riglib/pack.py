@@ -264,8 +264,7 @@ class Stock(Image):
         self.written(f"/plan.{boot.cpus}", "host-plan",
                      init_plan(plans.stock_boot(boot)))
         self.tests()
-        for name in ("common.sh", "swap"):
-            self.file(f"/host/{name}", f"tools/rig/host/{name}")
+        self.file("/host/swap", "tools/rig/host/swap")
         self.file("/tests/rig/stock.sh", "tools/rig/guest/stock.sh")
         self.file("/tests/rig/live", self.folder / "rig/live")
         self.applets()
