@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is wrong with the files of tools/rig/examples, which others copy: whether CI's
-workflow runs our make targets and nothing else, and whether LAVA would take the job,
-by LAVA's own schemas.
+workflow runs our make targets and nothing else.
 
-That needs Debian's python3, for which setup installs yaml and lava_common.
+That needs Debian's python3, for which setup installs yaml.
 """
 
 import re
@@ -48,49 +47,9 @@ def check_workflow(path):
         yield f"{path}: it does not run make test"
 
 
-def check_lava(path):
-    from lava_common import schemas
-    from lava_common.schemas.test import testdef
-    import voluptuous
-
-    job = load(path)
-    try:
-        schemas.validate(job)
-        used = [definition for action in job["actions"]
-                for definition in action.get("test", {}).get("definitions", ())]
-        if not used:
-            yield f"{path}: it tests nothing"
-        for definition in used:
-            if Path(definition["path"]).parent != EXAMPLES:
-                yield f"{path}: {definition['path']} is not in {EXAMPLES}"
-            path = path.parent / Path(definition["path"]).name
-            testdef.validate(load(path))
-            yield from check_definition(path, definition.get("params", {}))
-    except voluptuous.Invalid as error:
-        yield f"{path}: {error}"
-
-
-def check_definition(path, given):
-    """A test definition, and the parameters that a job gives it."""
-    definition = load(path)
-    params = definition["params"]
-    for name in sorted(set(given) - set(params)):
-        yield f"{path}: it has no parameter {name}"
-    for kernel in (params["KERNEL"], given.get("KERNEL", params["KERNEL"])):
-        if kernel not in tables.kernels():
-            yield f"{path}: KERNEL {kernel} is unknown"
-    files = re.findall(r"tools/\S+", " ".join(definition["run"]["steps"]))
-    if not files:
-        yield f"{path}: it runs nothing of ours"
-    for file in files:
-        if not Path(file).exists():
-            yield f"{path}: {file} is not there"
-
-
 def check(folder=EXAMPLES):
     folder = Path(folder)
     try:
         yield from check_workflow(folder / "github-workflow.yml")
-        yield from check_lava(folder / "lava-job.yaml")
     except ImportError as error:
         raise Wrong(f"{error}: tools/rig/setup lint installs it") from None
