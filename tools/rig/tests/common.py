@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Recorded runs, to be spoilt and judged.
+"""What the tests share: programs that get signals, and recorded runs, to be spoilt and
+judged.
 
 logs/KERNEL is a good run of "make run AGAIN=1", logs/KERNEL-WHAT one of another
 target: riglib's command "record" makes them.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import signal
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -20,6 +24,33 @@ os.chdir(HERE.parents[2])	# the tables are found from there
 
 KERNELS = [path.name for path in sorted(LOGS.iterdir())
            if (path / "plan.json").exists() and "-" not in path.name]
+
+
+def default_signals():
+    """Reset, in a child before exec, what nohup and "&" in a script ignore: a shell
+    cannot trap a signal that was ignored when it started."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def run(command, **more):
+    """Do subprocess.run() of a program that gets signals."""
+    # pylint: disable=subprocess-popen-preexec-fn,subprocess-run-check
+    return subprocess.run(command, preexec_fn=default_signals, **more)
+
+
+class Popen(subprocess.Popen):
+    """A program that gets signals.  If the test fails, kill it and its children."""
+
+    def __init__(self, command, **more):
+        super().__init__(command, preexec_fn=default_signals, start_new_session=True,
+                         **more)
+
+    def __exit__(self, kind, value, traceback):
+        if kind:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        super().__exit__(kind, value, traceback)
 
 
 class Recorded:

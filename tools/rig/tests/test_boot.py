@@ -215,9 +215,9 @@ class Ends(unittest.TestCase):
                 "p = subprocess.Popen(['sleep', '60'], start_new_session=True,"
                 " preexec_fn=children.dies_with_us); print(p.pid, flush=True);"
                 "time.sleep(60)")
-        with subprocess.Popen([sys.executable, "-B", "-c", code], text=True,
-                              stdout=subprocess.PIPE,
-                              env={**os.environ, "PYTHONPATH": "tools/rig"}) as rig:
+        with common.Popen([sys.executable, "-B", "-c", code], text=True,
+                          stdout=subprocess.PIPE,
+                          env={**os.environ, "PYTHONPATH": "tools/rig"}) as rig:
             pid = int(rig.stdout.readline())
             rig.kill()
         for _ in range(100):

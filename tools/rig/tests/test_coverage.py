@@ -12,7 +12,7 @@ import unittest
 import zlib
 from types import SimpleNamespace
 
-from common import Case
+import common
 from riglib import (__main__ as commands, coverage, judge, machines, plan, results,
                     tables)
 from riglib.coverage import Function, Line, read_dump
@@ -106,7 +106,7 @@ class Dump(unittest.TestCase):
         self.assertWrong(dump(*self.FILES) + b"x", "it does not end")
 
 
-class Guest(Case):
+class Guest(common.Case):
     """guest/gcov-dump.c, to a terminal that is none."""
 
     def dump(self, *names):
@@ -119,8 +119,8 @@ class Guest(Case):
             ["gcc", "-std=gnu11", "-Wall", "-Werror", f'-DCOUNTED="{self.folder}"',
              f'-DPORT="{os.ttyname(slave)}"', "-o", program,
              "tools/rig/guest/gcov-dump.c"], check=True)
-        with subprocess.Popen([program, "/kvm", *names],
-                              stdout=subprocess.DEVNULL) as process:
+        with common.Popen([program, "/kvm", *names],
+                          stdout=subprocess.DEVNULL) as process:
             data = b""
             while not data.endswith(b"end\n") and select.select([master], [], [], 60)[0]:
                 data += os.read(master, 65536)
@@ -145,7 +145,7 @@ class Guest(Case):
                          (self.files, ["vmx/nested: it did not come"]))
 
 
-class Port(Case):
+class Port(common.Case):
     def test_only_who_wants_it_has_a_third(self):
         (self.folder / "memory").write_text("1024\n")
         (self.folder / "boot.iso").write_text("")
@@ -220,7 +220,7 @@ class Select(unittest.TestCase):
                          [f"renamed() of {VMX}"])
 
 
-class Merge(Case):
+class Merge(common.Case):
     def gcov(self, counts, *lines):
         counts.add({"current_working_directory": "/obj", "files": [{
             "file": "/src/" + VMX, "lines": [
@@ -328,7 +328,7 @@ class Run:
         return [f"{line.name}: {line.details}" for line in self.lines() if not line.ok]
 
 
-class Judged(Case):
+class Judged(common.Case):
     def assertOne(self, run, *texts):
         bad = run.bad()
         self.assertEqual(len(bad), len(texts), bad)

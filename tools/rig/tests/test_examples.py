@@ -3,15 +3,14 @@
 
 import os
 import shutil
-import subprocess
 import unittest
 
-from common import HERE, Case
+import common
 
-EXAMPLES = HERE.parent / "examples"
+EXAMPLES = common.HERE.parent / "examples"
 
 
-class Files(Case):
+class Files(common.Case):
     def said(self, name=None, old="", new=""):
         """What is said of a copy, where one file has something else."""
         copy = self.folder / "copy"
@@ -22,9 +21,9 @@ class Files(Case):
             self.assertIn(old, text)
             (copy / name).write_text(text.replace(old, new))
         # Debian's: it is the one that has what it takes.
-        done = subprocess.run(["/usr/bin/python3", "-B", "-m", "riglib",
-                               "check-examples", copy], capture_output=True, text=True,
-                              env=dict(os.environ, PYTHONPATH="tools/rig"), check=False)
+        done = common.run(["/usr/bin/python3", "-B", "-m", "riglib",
+                           "check-examples", copy], capture_output=True, text=True,
+                          env=dict(os.environ, PYTHONPATH="tools/rig"), check=False)
         self.assertEqual(done.returncode, 1 if done.stdout + done.stderr else 0)
         return done.stdout + done.stderr
 

@@ -104,9 +104,9 @@ class Fake(unittest.TestCase):
                 "TMPDIR": str(self.root), **more}
 
     def run_it(self, *command, **more):
-        done = subprocess.run(list(map(str, command)), env=self.environment(**more),
-                              stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, check=False)
+        done = common.run(list(map(str, command)), env=self.environment(**more),
+                          stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, check=False)
         return done.returncode, done.stdout, done.stderr
 
     def loaded(self):
@@ -194,8 +194,8 @@ class Refuses(Fake):
                 (some / name).symlink_to("/bin/true")
             script = SWAP.read_text().replace(
                 "PATH=$PATH:/usr/sbin:/sbin", f"PATH={some}")
-            done = subprocess.run(["/bin/sh", "-c", script, "swap", "check"],
-                                  capture_output=True, text=True, check=False)
+            done = common.run(["/bin/sh", "-c", script, "swap", "check"],
+                              capture_output=True, text=True, check=False)
             self.assertEqual((done.returncode, done.stderr),
                              (1, f"swap: there is no {tool} here: install {package}\n"))
 
@@ -296,9 +296,9 @@ eval "$1"
             # The command gets to end what it has begun.
             what = ("trap 'touch $RIG_ROOT/ended; /bin/sleep 0.2; exit 1' TERM; "
                     "touch $RIG_ROOT/mark; while :; do /bin/sleep 0.05; done")
-            with subprocess.Popen([SWAP, "run", self.load, what], text=True,
-                                  env=self.environment(), stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE) as it:
+            with common.Popen([SWAP, "run", self.load, what], text=True,
+                              env=self.environment(), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as it:
                 while not mark.exists():
                     self.assertIsNone(it.poll())
                     time.sleep(0.01)
@@ -317,9 +317,9 @@ eval "$1"
     def test_nobody_listens(self):
         """The terminal that it was started from is gone."""
         what = "touch $RIG_ROOT/mark; while :; do echo x; /bin/sleep 0.05; done"
-        with subprocess.Popen([SWAP, "run", self.load, what], env=self.environment(),
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT) as it:
+        with common.Popen([SWAP, "run", self.load, what], env=self.environment(),
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as it:
             while not (self.root / "mark").exists():
                 self.assertIsNone(it.poll())
                 time.sleep(0.01)
@@ -506,7 +506,7 @@ made = plan.Plan("host", "5.10", "{self.folder}", "s", "v", False, "c", "host", 
                  boots=[plan.Boot("host", "host", "host", 1, [], {{}})])
 host.run(made, Path("{self.folder}/out"), "{swap}")
 """
-        with subprocess.Popen(
+        with common.Popen(
                 [sys.executable, "-B", "-c", code], stderr=subprocess.PIPE, text=True,
                 env={**os.environ, "PYTHONPATH": "tools/rig"}) as rig:
             for name, number in (("begun", signal.SIGINT), ("told", signal.SIGTERM)):

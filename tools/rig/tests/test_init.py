@@ -8,6 +8,8 @@ import tempfile
 import time
 import unittest
 
+import common
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
 
@@ -51,8 +53,8 @@ class Built(unittest.TestCase):
             return ""
 
     def succeeds(self, *command):
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, check=False)
+        done = common.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, check=False)
         if done.returncode:
             self.fail("%s: status %d\n%s" % (
                 command[0], done.returncode, done.stdout.decode(errors="replace")))
@@ -80,7 +82,7 @@ class OnAHost(Built):
                                      self.path("two"), "exec ${1-true} $2"))
 
     def start(self, plan):
-        return subprocess.Popen(
+        return common.Popen(
             [self.init, self.write("plan", plan), self.path("results")],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
 
@@ -88,7 +90,7 @@ class OnAHost(Built):
         return [lives(int(self.read(name))) for name in ("one", "two")]
 
     def test_all_of_a_plan(self):
-        with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
+        with common.Popen(["sleep", "60"]) as stranger:
             with self.start("group g\ntest a 9 %s\ntest b 9 /bin/false\n"
                             "test c 1 %s sleep 60\n" % (self.leaves, self.leaves)) as it:
                 it.communicate()
@@ -122,12 +124,12 @@ class OnAHost(Built):
 
     def test_arguments(self):
         for wrong in ((), ("plan",), ("a", "b", "c")):
-            done = subprocess.run([self.init, *wrong], capture_output=True, text=True,
-                                  check=False)
+            done = common.run([self.init, *wrong], capture_output=True, text=True,
+                              check=False)
             self.assertEqual((done.returncode, done.stderr),
                              (2, "usage: init PLAN RESULTS, or as PID 1\n"))
-        done = subprocess.run([self.init, "/none", self.path("results")],
-                              capture_output=True, text=True, check=False)
+        done = common.run([self.init, "/none", self.path("results")],
+                          capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn("Bail out! /none: No such file or directory", done.stdout)
 

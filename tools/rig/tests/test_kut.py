@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """kvm-unit-tests: what of unittests.cfg is run, how, and what has to be the same."""
 
-import subprocess
 import unittest
 from unittest import mock
 
-from common import Case
+import common
 from riglib import kut, plan, results
 from riglib.errors import Wrong
 
@@ -34,7 +33,7 @@ groups = vmx nodefault
 LOG = ["      1 FAIL: a", "checks: 3 passed, 1 failed, 0 skipped; 0123456789ab"]
 
 
-class Reading(Case):
+class Reading(common.Case):
     def read(self, text=CFG):
         (self.folder / "x86").mkdir(exist_ok=True)
         (self.folder / kut.CONFIG).write_text(text)
@@ -60,8 +59,8 @@ class Reading(Case):
         for name, words in wanted.items():
             script = kut.script(name, tests[name]).replace(
                 "exec /bin/sh /kut/kut.sh", "printf '%s\\n'")
-            said = subprocess.run(["/bin/sh", "-c", script], capture_output=True,
-                                  text=True, check=True).stdout
+            said = common.run(["/bin/sh", "-c", script], capture_output=True,
+                              text=True, check=True).stdout
             self.assertEqual(said.split("\n")[:-1], words)
 
     def test_bad_input(self):
@@ -75,14 +74,14 @@ class Reading(Case):
             kut.script("one", {})
 
 
-class Running(Case):
+class Running(common.Case):
     """guest/kut.sh, with a QEMU that only says what one said."""
 
     def run_one(self, status, out="", err=""):
         qemu = self.folder / "qemu-system-x86_64"
         qemu.write_text(f"#!/bin/sh\nprintf '{out}'\nprintf '{err}' >&2\nexit {status}\n")
         qemu.chmod(0o755)
-        done = subprocess.run(
+        done = common.run(
             ["/bin/sh", kut.RUNNER, "", "/kut/one.flat", "-smp", "1"],
             env={"PATH": f"{self.folder}:/usr/bin:/bin", "TMPDIR": str(self.folder)},
             capture_output=True, text=True, check=False)

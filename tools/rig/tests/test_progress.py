@@ -19,8 +19,8 @@ BOLD = "\x1b[1m"
 def on_terminal(command, env=(), cwd=None):
     """What a program writes to a terminal, standard error too."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=cwd,
-                          stdin=subprocess.DEVNULL, env={**os.environ, **dict(env)}):
+    with common.Popen(command, stdout=theirs, stderr=theirs, cwd=cwd,
+                      stdin=subprocess.DEVNULL, env={**os.environ, **dict(env)}):
         os.close(theirs)
         said = b""
         with contextlib.suppress(OSError):	# its other end is closed
@@ -37,8 +37,8 @@ class Terminal(common.Case):
 
     def test_colours_on_a_terminal_only(self):
         self.assertIn(f"{BOLD}words", on_terminal(self.PAINT, self.ENV))
-        done = subprocess.run(self.PAINT, env={**os.environ, **self.ENV}, check=True,
-                              capture_output=True, text=True)
+        done = common.run(self.PAINT, env={**os.environ, **self.ENV}, check=True,
+                          capture_output=True, text=True)
         self.assertEqual(done.stdout, "words\n")
 
     def test_no_color(self):

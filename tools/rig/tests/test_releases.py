@@ -9,12 +9,11 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from common import HERE
-
+import common
 from riglib import holes, releases, results, tables
 from riglib.errors import Wrong
 
-TOP = HERE.parents[2]
+TOP = common.HERE.parents[2]
 PATCH = """\
 diff --git a/f.c b/f.c
 index 000000000000..111111111111 100644
@@ -300,9 +299,9 @@ class ByItsCode(unittest.TestCase):
         path.write_text(text)
 
     def source(self, *args, path=None):
-        return subprocess.run([TOP / "tools/rig/steps/source", *args], text=True,
-                              capture_output=True, check=False,
-                              env={**os.environ, **({"PATH": path} if path else {})})
+        return common.run([TOP / "tools/rig/steps/source", *args], text=True,
+                          capture_output=True, check=False,
+                          env={**os.environ, **({"PATH": path} if path else {})})
 
     def says(self, *args):
         return self.source(*args).stdout.split()

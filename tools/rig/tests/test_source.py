@@ -14,6 +14,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import common
+
 TOP = Path(__file__).resolve().parents[3]
 
 TABLE = """\
@@ -89,9 +91,9 @@ class Repository(unittest.TestCase):
             self.env.pop(name, None)
 
     def source(self, *args, **env):
-        done = subprocess.run([self.top / "tools/rig/steps/source", *args], text=True,
-                              stdin=subprocess.DEVNULL, capture_output=True,
-                              cwd=self.top, env=dict(self.env, **env))
+        done = common.run([self.top / "tools/rig/steps/source", *args], text=True,
+                          stdin=subprocess.DEVNULL, capture_output=True,
+                          cwd=self.top, env=dict(self.env, **env))
         self.assertEqual(list(self.cache.glob("new.*")), [], "left in the cache")
         self.lines = [" ".join(line.split()) for line in done.stderr.splitlines()]
         return done

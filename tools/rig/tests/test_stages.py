@@ -100,9 +100,9 @@ class Stages(common.Case):
                 f"stages.Stage('a', ['sh', '{script}'], 'none'),"
                 "stages.Stage('b', ['true'], 'none')];"
                 "children.heed_signals(); sys.exit(stages.Runner('test', []).run())")
-        with subprocess.Popen([sys.executable, "-B", "-u", "-c", code], text=True,
-                              stdout=subprocess.PIPE,
-                              env={**os.environ, "PYTHONPATH": "tools/rig"}) as rig:
+        with common.Popen([sys.executable, "-B", "-u", "-c", code], text=True,
+                          stdout=subprocess.PIPE,
+                          env={**os.environ, "PYTHONPATH": "tools/rig"}) as rig:
             rig.stdout.readline()		# the stage's name
             pid = int(rig.stdout.readline())
             time.sleep(0.1)

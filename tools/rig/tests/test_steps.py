@@ -9,13 +9,15 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import common
+
 TOP = Path(__file__).resolve().parents[3]
 LOGS = Path(__file__).resolve().parent / "logs/steps"
 
 
 def run(*args, cwd=TOP, **env):
-    return subprocess.run([str(a) for a in args], text=True, cwd=cwd, capture_output=True,
-                          stdin=subprocess.DEVNULL, env=dict(os.environ, V="0", **env))
+    return common.run([str(a) for a in args], text=True, cwd=cwd, capture_output=True,
+                      stdin=subprocess.DEVNULL, env=dict(os.environ, V="0", **env))
 
 
 class Folder(unittest.TestCase):
