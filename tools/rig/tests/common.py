@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the tests share: programs that get signals, and recorded runs, to be spoilt and
-judged.
+"""What the tests share: a time limit, programs that get signals, and recorded runs, to
+be spoilt and judged.
 
 logs/KERNEL is a good run of "make run AGAIN=1", logs/KERNEL-WHAT one of another
 target: riglib's command "record" makes them.
@@ -51,6 +51,25 @@ class Popen(subprocess.Popen):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
         super().__exit__(kind, value, traceback)
+
+
+class Test(unittest.TestCase):
+    """A test that fails when it runs for too long."""
+
+    seconds = 60
+    more_seconds = 10		# for its cleanup
+
+    def run(self, result=None):
+        def too_long(_number, _frame):
+            self.fail(f"it still runs after {self.seconds} s")
+
+        handler = signal.signal(signal.SIGALRM, too_long)
+        timer = signal.setitimer(signal.ITIMER_REAL, self.seconds, self.more_seconds)
+        try:
+            return super().run(result)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, *timer)
+            signal.signal(signal.SIGALRM, handler)
 
 
 class Recorded:
@@ -110,7 +129,7 @@ class Recorded:
         return [line.name for line in self.judged(**more) if not line.ok]
 
 
-class Case(unittest.TestCase):
+class Case(Test):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)

@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from common import Case
+from common import Case, Test
 from riglib import bench, children, faults, judge, plan, results, tables
 from riglib.errors import Wrong
 from riglib.views import curves, readme
@@ -210,7 +210,7 @@ class Shown(Bench):
         self.assertEqual([one for one in rows if len(one) > 79], [])
 
 
-class States(unittest.TestCase):
+class States(Test):
     def test_parse(self):
         found = bench.parse("unpatched 12ab 0 the kernel\n+0001 34cd 7 KVM: a b\n")
         self.assertEqual([(one.name, one.lines, one.what) for one in found],

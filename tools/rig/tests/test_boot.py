@@ -208,7 +208,7 @@ class Nested(common.Case):
                       (host.path / "plan.1").read_text())
 
 
-class Ends(unittest.TestCase):
+class Ends(common.Test):
     def test_nothing_outlives_us(self):
         """Whatever ends the rig ends its emulators, even SIGKILL."""
         code = ("import subprocess, time; from riglib import children;"

@@ -62,7 +62,7 @@ def dump(*files, head=None, end=b"end\n"):
     return data + end
 
 
-class Dump(unittest.TestCase):
+class Dump(common.Test):
     FILES = [("x86", b"one\nend\n"), ("vmx/vmx", bytes(range(256))), ("vmx/nested", b"")]
     NAMES = [name for name, _ in FILES]
 
@@ -179,7 +179,7 @@ class Sources:
         return ["arch/x86/kvm/x86.h"]
 
 
-class Select(unittest.TestCase):
+class Select(common.Test):
     ROWS = [{"file": VMX, "function": "outer"}]
 
     def counts(self, source, numbers, count=1):
@@ -464,7 +464,7 @@ class Judged(common.Case):
         self.assertEqual(data["functions"][1]["lines"][0]["reason"], "no such MSR")
 
 
-class Tables(unittest.TestCase):
+class Tables(common.Test):
     def test_one_flavour_counts(self):
         self.assertEqual(list(tables.flavours("coverage")), ["gcov"])
 

@@ -7,7 +7,7 @@ import unittest
 from types import SimpleNamespace
 from unittest import mock
 
-from common import Case
+from common import Case, Test
 from riglib import __main__ as commands, judge, plan, results, tables
 from riglib.errors import Wrong
 from riglib.ktap import Line
@@ -249,7 +249,7 @@ class Readme(Case):
             self.assertEqual(list(readme.debug_rows("6.1")), [])
 
 
-class Vmm(unittest.TestCase):
+class Vmm(Test):
     """What guest/vmm.c says has to be the same of both variants."""
 
     SEEN = ["ok: running: 0x35 is 0x40004, KVM exits to QEMU 1 times for it",
@@ -281,7 +281,7 @@ class Vmm(unittest.TestCase):
             self.assertEqual(self.bad(log, log), [text])
 
 
-class Judgement(unittest.TestCase):
+class Judgement(Test):
     def test_lines_are_of_tap(self):
         self.assertTrue(all(isinstance(line, Line)
                             for line in judge.judge_flavour(Run().results)))

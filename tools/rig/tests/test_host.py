@@ -54,7 +54,7 @@ done""",
 }
 
 
-class Fake(unittest.TestCase):
+class Fake(common.Test):
     def setUp(self):
         self.root = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.root)

@@ -30,7 +30,7 @@ def lives(pid):
         return False
 
 
-class Built(unittest.TestCase):
+class Built(common.Test):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)

@@ -112,7 +112,7 @@ class Running(common.Case):
         self.assertIn("qemu: it is gone", said)
 
 
-class Judged(unittest.TestCase):
+class Judged(common.Test):
     """A test that ran on both variants, and what one of them may do to it."""
 
     def bad(self, expect="pass", **changes):

@@ -37,7 +37,7 @@ kvm-msr-filter
 """
 
 
-class Places(unittest.TestCase):
+class Places(common.Test):
     """Where the hunks of a patch fit."""
 
     def say(self, text):
@@ -56,7 +56,7 @@ class Places(unittest.TestCase):
             ["f.c:1: the lines around this hunk are at 2 places: have more of them"])
 
 
-class Folder(unittest.TestCase):
+class Folder(common.Test):
     """In a folder of its own, with a series v6.18-v7.1 of one patch."""
 
     def setUp(self):
@@ -280,7 +280,7 @@ class Holds(Folder):
             self.assertEqual(releases.ranges(releases.numbers(text)), text)
 
 
-class ByItsCode(unittest.TestCase):
+class ByItsCode(common.Test):
     """What steps/source says of trees that have no more than what it looks at."""
 
     def setUp(self):

@@ -67,7 +67,7 @@ esac
 
 
 @unittest.skipUnless(shutil.which("dpkg"), "there is no dpkg here to compare versions")
-class Repository(unittest.TestCase):
+class Repository(common.Test):
     def setUp(self):
         self.top = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.top)

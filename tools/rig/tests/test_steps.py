@@ -20,7 +20,7 @@ def run(*args, cwd=TOP, **env):
                       stdin=subprocess.DEVNULL, env=dict(os.environ, V="0", **env))
 
 
-class Folder(unittest.TestCase):
+class Folder(common.Test):
     """A repository with nothing in it but what the scripts share."""
 
     def setUp(self):
@@ -161,7 +161,7 @@ esac
         self.assertEqual((self.top / "obj/.config").read_text(), "CONFIG_OLD=y\n")
 
 
-class Lent(unittest.TestCase):
+class Lent(common.Test):
     """A tree that another kernel has borrowed of may be without the series, and then has
     no option for its KUnit tests."""
 
@@ -218,7 +218,7 @@ run_checks out/any.tap
                                  "not ok 2 - two # not run"])
 
 
-class Setup(unittest.TestCase):
+class Setup(common.Test):
     def test_an_unknown_group(self):
         done = run(TOP / "tools/rig/setup", "nonsense")
         self.assertEqual((done.returncode, done.stdout), (1, ""))
