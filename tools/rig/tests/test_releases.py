@@ -284,8 +284,16 @@ class ByItsCode(common.Test):
     """What steps/source says of trees that have no more than what it looks at."""
 
     def setUp(self):
-        self.tree = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.tree)
+        # A copy of the script, as it writes into build/ of the repository it is in.
+        self.top = Path(tempfile.mkdtemp()).resolve()
+        self.addCleanup(shutil.rmtree, self.top)
+        steps = self.top / "tools/rig/steps"
+        steps.mkdir(parents=True)
+        for name in ("lib.sh", "source"):
+            shutil.copy(TOP / "tools/rig/steps" / name, steps)
+        for name in ("tools/rig/tables", "patches"):
+            (self.top / name).symlink_to(TOP / name)
+        self.tree = self.top / "linux"
         self.file("MAINTAINERS")
         self.file("Kbuild")
         self.file("arch/x86/kvm/vmx/nested.h")
@@ -299,7 +307,7 @@ class ByItsCode(common.Test):
         path.write_text(text)
 
     def source(self, *args, path=None):
-        return common.run([TOP / "tools/rig/steps/source", *args], text=True,
+        return common.run([self.top / "tools/rig/steps/source", *args], text=True,
                           capture_output=True, check=False,
                           env={**os.environ, **({"PATH": path} if path else {})})
 
@@ -339,7 +347,7 @@ class ByItsCode(common.Test):
         self.assertEqual(done.returncode, 1)
         self.assertIn("quilt push -a", done.stdout)
         self.assertIn("is not a git work tree", done.stderr)
-        listed = (TOP / "build/v6.17-v7.2.series").read_text()
+        listed = (self.top / "build/v6.17-v7.2.series").read_text()
         self.assertIn("0001-KVM-nVMX-Heed-MSR-filter-changes", listed)
 
     def test_apply_with_an_older_git_says_it_too(self):
