@@ -4,8 +4,10 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -123,6 +125,19 @@ class RunStep(Folder):
         self.assertEqual((done.returncode, done.stdout, done.stderr),
                          (0, "  CC      x\n", ""))
         self.assertEqual((self.top / "build/log/cc").read_text(), "hello\n")
+
+    def test_a_signal_ends_it(self):
+        log = self.top / "build/log/cc"
+        for v in ("0", "1"):
+            with common.Popen(
+                    [self.steps / "run-step", "CC", "x", "build/log/cc", "0", "sh", "-c",
+                     "echo begun; sleep 60"], stdout=subprocess.DEVNULL,
+                    env=dict(os.environ, V=v)) as it:
+                while not log.exists() or not log.read_text():
+                    time.sleep(0.01)
+                it.send_signal(signal.SIGTERM)
+                self.assertEqual(it.wait(20), 130)
+            log.unlink()
 
 
 class Configure(Folder):
