@@ -33,6 +33,16 @@ check() {
 	: >"$details"
 }
 
+# Run a long program in the background: a shell runs a trap only when its foreground
+# command has ended.
+interruptible() {
+	"$@" &
+	program=$! code=0
+	wait "$program" || code=$?
+	program=
+	return $code
+}
+
 # What the checks from here on cannot do without: without it none of them is run.
 check_or_stop() {
 	before=$failed
@@ -43,6 +53,10 @@ check_or_stop() {
 not_run() {
 	status=$?
 	trap - EXIT
+	if [ "${program-}" ]; then
+		kill "$program" || :
+		wait "$program" || :
+	fi 2>/dev/null
 	if [ "$finished" -lt "$planned" ]; then
 		[ $status != 0 ] || status=1
 		# The first of them may have begun, and have said why it ends here.

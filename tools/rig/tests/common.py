@@ -16,11 +16,12 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from riglib import judge, plan, results
+from riglib import children, judge, plan, results
 
 HERE = Path(__file__).resolve().parent
 LOGS = HERE / "logs"
 os.chdir(HERE.parents[2])	# the tables are found from there
+children.heed_signals()		# SIGTERM lets a test clean up
 
 KERNELS = [path.name for path in sorted(LOGS.iterdir())
            if (path / "plan.json").exists() and "-" not in path.name]

@@ -191,8 +191,8 @@ class Lent(common.Test):
 
 
 class Tap(Folder):
-    def tap(self, checks):
-        file = self.script("tools/rig/steps/any", f"""
+    def any(self, checks):
+        return self.script("tools/rig/steps/any", f"""
 . "${{0%/*}}/lib.sh"
 . "${{0%/*}}/tap.sh"
 wrong() {{ echo "this is wrong"; }}
@@ -201,7 +201,9 @@ checks() {{
 }}
 run_checks out/any.tap
 """)
-        done = run(file)
+
+    def tap(self, checks):
+        done = run(self.any(checks))
         text = (self.top / "out/any.tap").read_text()
         self.assertEqual(done.stdout, text)
         self.assertEqual(sorted(set(os.listdir(self.top / "out")) - {"any.tap.took"}),
@@ -231,6 +233,20 @@ run_checks out/any.tap
         self.assertEqual(done.returncode, 1)
         self.assertEqual(lines, ["1..2", "not ok 1 - one # not run", "    # any: here",
                                  "not ok 2 - two # not run"])
+
+    def test_a_signal_during_a_check(self):
+        """It ends the program of the check at once."""
+        file = self.any("check one interruptible sh -c 'echo $$ >pid; exec sleep 60'"
+                        "\ncheck two true")
+        pid = self.top / "pid"
+        with common.Popen([file], stdout=subprocess.PIPE, text=True) as it:
+            while not pid.exists() or not pid.read_text():
+                time.sleep(0.01)
+            it.send_signal(signal.SIGTERM)
+            self.assertEqual(it.stdout.read().splitlines(), [
+                "1..2", "not ok 1 - one # not run", "not ok 2 - two # not run"])
+        self.assertEqual(it.returncode, 130)
+        self.assertFalse(Path(f"/proc/{int(pid.read_text())}").exists())
 
 
 class Setup(common.Test):
