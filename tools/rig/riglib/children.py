@@ -19,9 +19,15 @@ def interrupt(_number, _frame):
     raise KeyboardInterrupt
 
 
+def heeded(*numbers):
+    """Return the signals that were not ignored at start: nohup ignores HUP, and "&" in a
+    script ignores INT."""
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+
+
 def heed_signals():
     """TERM and HUP are what Ctrl-C is: an end, with what is begun put back."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, *heeded(signal.SIGHUP)):
         signal.signal(number, interrupt)
 
 

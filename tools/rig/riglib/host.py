@@ -15,7 +15,6 @@ from .boot import Ending
 from .errors import Wrong
 
 SWAP = "tools/rig/host/swap"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(plan, out, swap=SWAP):
@@ -37,7 +36,8 @@ def run(plan, out, swap=SWAP):
             child.terminate()
 
     # Before there is a child, as from then on it is to be waited for.
-    before = {number: signal.signal(number, tell) for number in SIGNALS}
+    before = {number: signal.signal(number, tell) for number in
+              (signal.SIGTERM, *children.heeded(signal.SIGINT, signal.SIGHUP))}
     try:
         # In a session of its own: Ctrl-C is for us, and we tell it.
         # pylint: disable=subprocess-popen-preexec-fn

@@ -227,6 +227,18 @@ class Ends(common.Test):
             time.sleep(0.05)
         self.fail("it is still there")
 
+    def test_what_nohup_ignores(self):
+        """SIGTERM ends us, and SIGHUP does not."""
+        code = ("import os, signal; from riglib import children;"
+                "signal.signal(signal.SIGHUP, signal.SIG_IGN); children.heed_signals();"
+                "os.kill(os.getpid(), signal.SIGHUP); print('here', flush=True);"
+                "os.kill(os.getpid(), signal.SIGTERM); print('there')")
+        done = common.run([sys.executable, "-B", "-c", code], text=True, check=False,
+                          capture_output=True,
+                          env={**os.environ, "PYTHONPATH": "tools/rig"})
+        self.assertEqual(done.stdout, "here\n")
+        self.assertIn("KeyboardInterrupt", done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()
