@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, List, Sequence, Set
 
-from . import releases, series, tables
+from . import children, releases, series
 from .errors import Wrong
 from .ktap import Line
 from .series import Series
@@ -35,8 +35,13 @@ IGNORED = ("FILE_PATH_CHANGES", "UNKNOWN_COMMIT_ID")
 # Nor does code outside of the kernel have __printf() and its like.
 IGNORED_OUTSIDE = (*IGNORED, "PREFER_PRINTF", "PREFER_DEFINED_ATTRIBUTE_MACRO")
 
-# Debian's programs, for which setup has installed what they need.
-DEBIAN = {**os.environ, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
+# Debian's programs, for which setup has installed what they need, in English, and
+# without what make or the user has set for other builds or for git.
+UNSET = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDLIBS",
+         "ARCH", "CROSS_COMPILE", "KBUILD_OUTPUT", "KCFLAGS", "O"}
+DEBIAN = {**{name: value for name, value in os.environ.items() if name not in UNSET},
+          "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C",
+          "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 
 
 @dataclass
@@ -67,9 +72,7 @@ class Tree:
 
     def run(self, *command: object, env: Dict[str, str] = DEBIAN,
             text: str = "") -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(list(map(str, command)), cwd=self.src, text=True, env=env,
-                              input=text, errors="replace", check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return children.output(list(map(str, command)), text, cwd=self.src, env=env)
 
     def git(self, *args: object) -> "subprocess.CompletedProcess[str]":
         return self.run("git", "-c", "user.name=rig", "-c", "user.email=rig@localhost",
@@ -214,10 +217,9 @@ class Tree:
         wrong = list(self.make(obj, "headers", log=self.work / "headers-log"))
         if not wrong:
             top = Path.cwd()
-            done = subprocess.run(
+            done = children.output(
                 [STEPS / "build-tests", "build", "series", self.src.relative_to(top),
-                 obj.relative_to(top), tests.relative_to(top)], text=True, check=False,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
+                 obj.relative_to(top), tests.relative_to(top)])
             log.write_text(done.stdout)
             if done.returncode:
                 wrong = list(explain(log))
@@ -234,10 +236,9 @@ class Tree:
         shutil.rmtree(out, ignore_errors=True)
         top = Path.cwd()
         yield from self.make(obj, "headers", log=self.work / "headers-log")
-        done = subprocess.run(
+        done = children.output(
             [STEPS / "build-tests", "install", self.src.relative_to(top),
-             obj.relative_to(top), out.relative_to(top)], text=True, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace")
+             obj.relative_to(top), out.relative_to(top)])
         log.write_text(done.stdout)
         if done.returncode:
             yield from explain(log)
@@ -552,6 +553,3 @@ def run(kernel: str, what: str = "all") -> int:
     kept.replace(path)
     return 0 if len(lines) == len(all_checks) and all(line.ok for line in lines) else 1
 
-
-def known(kernel: str) -> bool:
-    return kernel in {"ksrc", *tables.kernels()}

@@ -31,6 +31,30 @@ def heed_signals():
         signal.signal(number, interrupt)
 
 
+def end(child):
+    """End a child that has to clean up after itself."""
+    child.terminate()
+    try:
+        child.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+def output(command, text="", **options):
+    """The CompletedProcess of a program, with what it prints on either stream."""
+    # pylint: disable=subprocess-popen-preexec-fn
+    child = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace",
+        preexec_fn=lambda: dies_with_us(signal.SIGTERM), **options)
+    try:
+        said, _ = child.communicate(text)
+    except KeyboardInterrupt:
+        end(child)
+        raise
+    return subprocess.CompletedProcess(command, child.returncode, said)
+
+
 def run(command):
     """The exit status of a program that cleans up after itself when it is told to
     end, and so is waited for."""
@@ -39,11 +63,7 @@ def run(command):
     try:
         status = child.wait()
     except KeyboardInterrupt:
-        child.terminate()
-        try:
-            child.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            child.kill()
+        end(child)
         raise
     # As shells have it, and make: ended by a signal, or by Ctrl-C.
     if status in (130, -signal.SIGINT, -signal.SIGTERM):

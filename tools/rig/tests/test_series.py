@@ -10,6 +10,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from common import Test
 from riglib import generated, overlay, series
 from riglib.errors import Wrong
 
@@ -34,7 +35,7 @@ kvm-msr-filter
 """
 
 
-class Case(unittest.TestCase):
+class Case(Test):
     """In a folder of its own."""
 
     def setUp(self):
