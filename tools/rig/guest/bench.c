@@ -494,7 +494,9 @@ static void measure_accesses(struct guest *guest, unsigned int nr, __u32 msr,
 	make_filter(&filter, nr, SAME, 0);
 	if (last)
 		set_range(&filter.ranges[nr - 1], msr, 1, allow);
-	install(guest, &filter);
+	/* Without ranges, the VM has never had a filter. */
+	if (nr)
+		install(guest, &filter);
 	if (msr == MSR_TSC_DEADLINE)
 		value = guest_tsc(guest) + DEADLINE_AHEAD;
 	set_access(guest, msr, value);

@@ -47,7 +47,7 @@
  *	host cpu: N x MODEL		no
  *	virtualization: vmx|svm|none	no
  *	running: NAME			yes, a test or kunit begins
- *	module: NAME srcversion X	yes, a module was loaded
+ *	module: NAME version X		yes, a module was loaded
  *	left out: N			yes, bytes of the output, at this place
  *	kernel: TEXT			yes, a complaint of the kernel's
  *	lost: N kernel log records	yes, nobody knows what they said
@@ -523,24 +523,46 @@ static void module_name(const char *file, char *name, size_t size)
 			*name = '_';
 }
 
-/* Name the code that was loaded, so that no variant is taken for another. */
-static void show_srcversion(const char *file)
+/* Read a file of a module's in sysfs; return its size, or -1. */
+static ssize_t read_module_file(const char *name, const char *file, void *data,
+				size_t size)
 {
-	char path[128], name[64], version[64] = "";
+	char path[128];
 	ssize_t n;
 	int fd;
 
-	module_name(file, name, sizeof(name));
-	snprintf(path, sizeof(path), "/sys/module/%s/srcversion", name);
+	snprintf(path, sizeof(path), "/sys/module/%s/%s", name, file);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return;
-	n = read(fd, version, sizeof(version) - 1);
+		return -1;
+	n = read(fd, data, size);
 	close(fd);
-	if (n > 0) {
+	return n;
+}
+
+/*
+ * Name the code that was loaded, so that no variant is taken for another, by its
+ * build ID or, if the kernel has no notes, its srcversion.  The latter is the same
+ * for code that differs only in headers outside of the module's folder.
+ */
+static void show_version(const char *file)
+{
+	char name[64], version[64] = "";
+	unsigned char note[64];
+	ssize_t n;
+	int i;
+
+	module_name(file, name, sizeof(name));
+	n = read_module_file(name, "notes/.note.gnu.build-id", note, sizeof(note));
+	/* The ID follows a header of three words and the four bytes of "GNU". */
+	for (i = 0; n >= 16 + 12 && i < 12; i++)
+		sprintf(version + 2 * i, "%02x", note[16 + i]);
+
+	if (!*version &&
+	    read_module_file(name, "srcversion", version, sizeof(version) - 1) > 0)
 		version[strcspn(version, "\n")] = '\0';
-		state("module", "%s srcversion %s", name, version);
-	}
+	if (*version)
+		state("module", "%s version %s", name, version);
 }
 
 /* NULL, or why not. */
@@ -553,7 +575,7 @@ static const char *insert_module(const char *file, const char *params)
 	if (fd >= 0)
 		close(fd);
 	if (!why)
-		show_srcversion(file);
+		show_version(file);
 	return why;
 }
 

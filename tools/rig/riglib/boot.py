@@ -31,6 +31,9 @@ LIMITS = {"tests": (600, 120), "faults": (5400, 120), "suite": (3600, 300),
           "coverage": (3600, 600), "vmm": (3600, 900), "nested": (7200, 900),
           "kut": (7200, 900), "host": (3600, 300)}
 POLL = 0.5			# seconds
+# A guest that has not said a word by then, in seconds, is booted once more: QEMU's
+# emulation of several CPUs sometimes hangs before the kernel prints anything.
+SILENCE = 120
 LAST_WORDS = 1			# seconds that a panic gets to say more
 POWER_OFF = re.compile(r"^0*([0-9]+)p\[ACPI.*soft power off", re.M)
 
@@ -92,6 +95,8 @@ class Guest:
             return "the guest's kernel panicked"
         if now - self.start > self.limit:
             return f"the guest is still running after {self.limit} s (BOOT_LIMIT)"
+        if not self.size and now - self.start > SILENCE:
+            return f"the guest said nothing in {SILENCE} s"
         if now - self.heard > self.stall:
             return (f"the guest hangs: nothing heard of it for {self.stall} s "
                     f"(BOOT_STALL)")
@@ -183,6 +188,7 @@ class Boots:
             ((boot, boot.name) for boot in plan.boots),
             key=lambda one: -sum(map(len, one[0].steps.values())))
         self.guests, self.endings = [], []
+        self.repeated = set()	# boots of guests that said nothing
         self.planned = sum(step.test for boot in plan.boots
                            for steps in boot.steps.values() for step in steps)
         self.begun = 0		# by those that have ended
@@ -216,11 +222,18 @@ class Boots:
             if why is None:
                 continue
             self.guests.remove(guest)
+            name = guest.out.name
+            if why and not guest.size and name not in self.repeated:
+                guest.kill()
+                self.repeated.add(name)
+                self.waiting.insert(0, (guest.boot, name))
+                self.progress.say(f"  BOOT    {name} once more: {why}")
+                continue
             ending = guest.ending(why)
             self.endings.append(ending)
             self.begun += guest.progress()[0]
             if not ending.whole:
-                self.progress.say(f"rig: {guest.out.name}: {ending.why}; its console: "
+                self.progress.say(f"rig: {name}: {ending.why}; its console: "
                                   f"{guest.out}/console.log")
                 self.again(guest.boot, guest.out)
 

@@ -220,7 +220,7 @@ class BootReader:
         elif key in ("kernel", "lost"):
             pending.complaints.append(value)
         elif key == "module":
-            name, _, version = value.partition(" srcversion ")
+            name, _, version = value.partition(" version ")
             pending.modules[name] = version
         elif key == "left out":
             pending.log.append(f"[{value} bytes left out]")

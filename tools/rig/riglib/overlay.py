@@ -100,7 +100,11 @@ def add_kunit(tree: Path, folder: str) -> Iterator[str]:
            f"obj-$(if {wanted},m) += {KUNIT_MODULE}.o",
            f"{KUNIT_MODULE}-y := vmx/{suite}.o")
     yield from (f"{KVM}/vmx/vmx.c", f"{KVM}/Makefile")
-    # Of kvm.ko, where the patches on the tree have it.
+    # Functions of kvm.ko, if the patches on the tree have added them.
+    msrs = tree / KVM / "msrs.c"
+    if msrs.exists() and " msr_filter_build_bitmap(" in msrs.read_text():
+        append(msrs, '#include "vmx/msr_filter_hooks.c"')
+        yield f"{KVM}/msrs.c"
     x86, symbol = tree / KVM / "x86.c", "kvm_write_down_msr_filter"
     if f"\nvoid {symbol}(" in x86.read_text():
         new = "EXPORT_SYMBOL_FOR_MODULES" in \

@@ -243,7 +243,8 @@ def program_file(row, tree):
 def tests_of_table(tree, plan):
     figures = tables.read("figures")
     for row in tables.read("tests"):
-        if not expected_here(row, tree, plan.lenient):
+        if not tables.holds_for(row["kernels"], plan.kernel, plan.series) or \
+                not expected_here(row, tree, plan.lenient):
             continue
         cpus = int(row["cpus"])
         yield Test(

@@ -88,6 +88,14 @@ class Results:
         path.write_text(json.dumps(asdict(self)))
 
 
+def skipped_cases(log):
+    """Notes on the cases of a test that were skipped, e.g. for lack of a CPU feature."""
+    for verdict, _, name, reason in filter(None, map(
+            ktap.verdict_of, map(str.strip, log))):
+        if verdict == "skip":
+            yield f"skipped: {name + ': ' if name else ''}{reason}"
+
+
 def read_figures(names, log):
     """The figures that a test is to print, of what it did print."""
     rows = {row["name"]: row for row in tables.read("figures")}
@@ -184,7 +192,7 @@ class Collector:
         record.verdict, record.why = result.verdict, result.why
         record.seconds, record.complaints = result.seconds, result.complaints
         record.modules, record.log = result.modules, result.log
-        record.notes = [line for line in result.log if NOTE.match(line)]
+        record.notes = [*filter(NOTE.match, result.log), *skipped_cases(result.log)]
 
     def variant(self, boot, variant, group, why, problems):
         """Join a variant's steps with the results that came, by their order."""

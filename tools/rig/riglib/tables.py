@@ -186,8 +186,9 @@ def lint():
             yield f"kernels: {row['name']}: it borrows of an unknown {row['borrows']}"
     tests = read("tests")
     for row in tests:
-        if not set(row["bug"].split(",")) <= known:
-            yield f"tests: {row['name']}: unknown kernel in {row['bug']}"
+        for key in ("bug", "kernels"):
+            if not set(row[key].split(",")) <= known:
+                yield f"tests: {row['name']}: unknown kernel in {row[key]}"
     for row in read("figures"):
         if row["rule"] not in RULES:
             yield f"figures: {row['name']}: unknown rule {row['rule']}"

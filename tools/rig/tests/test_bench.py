@@ -75,7 +75,7 @@ class Bench(Case):
                     said += [f"    # | {text}" for text in self.logs[variant]]
                 if step.name.startswith("load kvm"):
                     module = step.name[5:-3].replace("-", "_")
-                    said.append(f"    # rig: module: {module} srcversion {variant}")
+                    said.append(f"    # rig: module: {module} version {variant}")
                 said += ["    # rig: took: 0.1", f"    ok {i} {step.name}"]
                 passed += 1
             said += [f"    1..{len(steps)}", f"ok {number} {variant}"]

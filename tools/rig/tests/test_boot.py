@@ -16,6 +16,10 @@ from riglib import boot, judge, machines, pack, plan, results, tables
 FAKE = r'''
 import os, sys, time
 plan = open(sys.argv[1]).read().split("\n")
+if "is-silent" in sys.argv or \
+        "is-silent-once" in sys.argv and not os.path.exists("../once"):
+    open("../once", "w").close()
+    time.sleep(60)
 out, console = open("results.ktap", "w"), open("console.log", "w")
 def say(text):
     print(text, file=out, flush=True)
@@ -157,6 +161,16 @@ class Boots(common.Case):
             {"caught by": "selftests"}) for name in "ab"]
         lines = judge.judge_faults(found, faults)
         self.assertFalse(lines[-1].ok)		# it has no patched that passes
+
+    def test_a_silent_guest_is_booted_once_more(self):
+        with mock.patch.object(boot, "SILENCE", 1):
+            endings, found = self.boots("is-silent-once")
+            self.assertEqual([ending.whole for ending in endings], [True])
+            self.assertEqual(self.verdicts(found)["c"], ["pass", "pass"])
+            endings, found = self.boots("is-silent")
+        self.assertEqual([ending.why for ending in endings],
+                         ["the guest said nothing in 1 s"])
+        self.assertEqual(self.verdicts(found)["c"], ["missing", "missing"])
 
     def test_the_host_itself(self):
         """Where no variant was come to, booting it again is in vain."""

@@ -479,7 +479,7 @@ class Hostile(Case):
     def test_same_variant_twice(self):
         """Two variants that are the same code."""
         run = self.recorded()
-        versions = re.findall(r"# rig: module: kvm_intel srcversion (\S+)",
+        versions = re.findall(r"# rig: module: kvm_intel version (\S+)",
                               run.path("bochs-1").read_text())
         self.assertEqual(len(set(versions)), 2)
         for version in versions:

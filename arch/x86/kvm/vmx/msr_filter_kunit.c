@@ -30,7 +30,6 @@
 #include <linux/moduleparam.h>
 
 #include "msr_kunit.h"
-#include "msr_kunit_hooks.h"
 
 static unsigned long long seed = 5101519;
 module_param(seed, ullong, 0444);

@@ -34,7 +34,6 @@
 #include <asm/hypervisor.h>
 
 #include "msr_kunit.h"
-#include "msr_kunit_hooks.h"
 #include "nested.h"
 
 static unsigned long long seed = 5101519;

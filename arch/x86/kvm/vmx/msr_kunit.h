@@ -16,8 +16,12 @@
 
 #include "vmx.h"
 #include "x86.h"
+#include "msr_kunit_hooks.h"
 #if __has_include("msr_kunit_filter.h")
 #include "msr_kunit_filter.h"
+#endif
+#ifdef KVM_MSR_FILTER_NR_TRACKED
+#include "msr_filter_hooks.h"
 #endif
 
 #define MAX_REPORTS		4
@@ -37,6 +41,7 @@ struct msr_kunit {
 	struct kunit *test;
 
 	struct kvm_vmx *kvm_vmx;
+	int srcu_idx;
 	struct vcpu_vmx *vmx;
 	struct vcpu_vmx *vmx_before;
 
@@ -187,12 +192,14 @@ static void filter_add_uniform(struct msr_kunit *t, u32 base, u32 nmsrs,
 }
 
 /*
- * Call before KVM looks at the filter: kernels that write down what a filter denies
- * when it is installed have to do so for this one, too.
+ * Call before KVM looks at the filter: kernels that precompute verdicts when a
+ * filter is installed have to do so for this one, too.
  */
 static void filter_done(struct msr_kunit *t)
 {
-#ifdef KVM_MSR_FILTER_BITS
+#if defined(KVM_MSR_FILTER_NR_TRACKED)
+	msr_kunit_build_bitmap(t->filter);
+#elif defined(KVM_MSR_FILTER_BITS)
 	bitmap_zero(t->filter->denied, KVM_MSR_FILTER_BITS);
 	kvm_write_down_msr_filter(t->filter);
 #endif
@@ -294,7 +301,12 @@ static bool denied(struct msr_kunit *t, u32 msr, int type)
 	return !filter->default_allow;
 }
 
-/* ---- What a filter denies, written down */
+/* ---- Precomputed verdicts */
+
+#ifdef KVM_MSR_FILTER_NR_TRACKED
+#define KVM_MSR_FILTER_BITS	(2 * KVM_MSR_FILTER_NR_TRACKED)
+#define KVM_MSR_FILTER_WRITES	KVM_MSR_FILTER_NR_TRACKED
+#endif
 
 #ifdef KVM_MSR_FILTER_BITS
 
@@ -325,6 +337,11 @@ static void judge_denied(struct msr_kunit *t, u32 first, u32 last, unsigned int 
 		for (j = 0; j < ARRAY_SIZE(types); j++) {
 			bool deny = denied(t, msr, types[j]);
 
+#ifdef KVM_MSR_FILTER_NR_TRACKED
+			/* KVM doesn't look at the verdicts for x2APIC MSRs. */
+			if (msr >= 0x800 && msr <= 0x8ff)
+				continue;
+#endif
 			if (test_bit(bit + j * KVM_MSR_FILTER_WRITES,
 				     t->filter->denied) == deny)
 				continue;
@@ -355,9 +372,107 @@ static void msr_filter_denied(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->wrong, 0U);
 }
 
+#ifdef KVM_MSR_FILTER_NR_TRACKED
+
+#define REQUEST_STATES		512
+
+/* MSRs that KVM may pass through.  The last two are not tracked. */
+static const u32 request_msrs[] = {
+	0, MSR_IA32_TSC, MSR_IA32_SYSENTER_CS, 0x7ff, 0x900, 0xfff, 0xc0000000,
+	MSR_FS_BASE, MSR_GS_BASE, 0xc00003ff, 0xc0010000, 0xc00103ff, 0x187f, 0xc0011030,
+};
+
+static u32 random_request_msr(struct msr_kunit *t)
+{
+	return request_msrs[below(t, ARRAY_SIZE(request_msrs) - (below(t, 16) ? 2 : 0))];
+}
+
+/* What the current filter denies, a bit per access of the MSRs above */
+static unsigned long request_verdicts(struct msr_kunit *t, unsigned long passed)
+{
+	unsigned long verdicts = 0;
+	unsigned int i;
+
+	for_each_set_bit(i, &passed, 2 * ARRAY_SIZE(request_msrs))
+		__assign_bit(i, &verdicts, denied(t, request_msrs[i / 2], types[i % 2]));
+	return verdicts;
+}
+
+static struct kvm_x86_msr_filter *random_request_filter(struct msr_kunit *t)
+{
+	unsigned int ranges;
+
+	if (!below(t, 4)) {
+		use_filter(t, NULL);
+		return NULL;
+	}
+	new_filter(t, below(t, 8));
+	for (ranges = 1 + below(t, 3); ranges; ranges--)
+		filter_add_random(t, random_request_msr(t));
+	filter_done(t);
+	return t->filter;
+}
+
+/*
+ * A change of the filter has to cause a request if and only if it affects an access
+ * that KVM passes through, or would pass through if the filter allowed it.  For MSRs
+ * that are not tracked, KVM makes a request for every change.
+ */
+static void msr_filter_request(struct kunit *test)
+{
+	struct msr_kunit *t = test->priv;
+	struct kvm_arch *arch = &t->kvm_vmx->kvm.arch;
+	const unsigned long untracked = 0xful << (2 * (ARRAY_SIZE(request_msrs) - 2));
+	struct kvm_x86_msr_filter *filters[2], *first = t->filter, *second;
+	unsigned long passed, before, after;
+	bool expected;
+	u32 msr;
+	int i;
+
+	second = kunit_kzalloc(test, sizeof(*second), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, second);
+
+	for (; t->states < REQUEST_STATES; t->states++) {
+		bitmap_zero(arch->msr_passthrough, 2 * KVM_MSR_FILTER_NR_TRACKED + 1);
+		passed = 0;
+		t->filter = first;
+		filters[0] = random_request_filter(t);
+		for (i = below(t, 6); i; i--) {
+			msr = random_request_msr(t);
+			vmx_kunit_set_intercept_for_msr(&t->vmx->vcpu, msr, types[i % 2],
+							false);
+			for (int j = 0; j < ARRAY_SIZE(request_msrs); j++)
+				if (request_msrs[j] == msr)
+					passed |= BIT(2 * j + i % 2);
+		}
+		before = request_verdicts(t, passed);
+
+		/* The ranges' bitmaps are no longer needed. */
+		t->filter = second;
+		filters[1] = random_request_filter(t);
+		after = request_verdicts(t, passed);
+
+		expected = (passed & untracked) || before != after;
+		if (msr_kunit_filters_differ(&t->kvm_vmx->kvm, filters[0], filters[1]) ==
+		    expected)
+			continue;
+		if (t->wrong++ < MAX_REPORTS)
+			kunit_err(test, "state %u: %s request, of %#lx %#lx are denied, then %#lx\n",
+				  t->states, expected ? "no" : "a", passed, before, after);
+	}
+	t->filter = first;
+	KUNIT_EXPECT_EQ(test, t->wrong, 0U);
+}
+
+#define KUNIT_CASES_DENIED KUNIT_CASE(msr_filter_denied), KUNIT_CASE(msr_filter_request),
+
+#else
+
 #define KUNIT_CASES_DENIED KUNIT_CASE(msr_filter_denied),
 
-#else /* This KVM writes down nothing. */
+#endif
+
+#else /* This KVM precomputes nothing. */
 
 #define KUNIT_CASES_DENIED
 
@@ -480,6 +595,8 @@ static int begin_fixture(struct kunit *test, struct msr_kunit *t, u64 seed)
 
 	if (init_srcu_struct(&t->kvm_vmx->kvm.srcu))
 		return -ENOMEM;
+	/* KVM looks up the filter, as vCPUs do when they recalculate intercepts. */
+	t->srcu_idx = srcu_read_lock(&t->kvm_vmx->kvm.srcu);
 	test->priv = t;
 	return 0;
 }
@@ -488,8 +605,10 @@ static void end_fixture(struct kunit *test)
 {
 	struct msr_kunit *t = test->priv;
 
-	if (t)
-		cleanup_srcu_struct(&t->kvm_vmx->kvm.srcu);
+	if (!t)
+		return;
+	srcu_read_unlock(&t->kvm_vmx->kvm.srcu, t->srcu_idx);
+	cleanup_srcu_struct(&t->kvm_vmx->kvm.srcu);
 }
 
 #endif /* __KVM_X86_VMX_MSR_KUNIT_H */

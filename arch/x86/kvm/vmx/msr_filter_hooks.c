@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Included at the end of msrs.c, if KVM precomputes verdicts of MSR filters: gives
+ * KUnit tests access to static functions of kvm.
+ */
+#if IS_ENABLED(CONFIG_KUNIT) && defined(CONFIG_X86_64) && !defined(RIG_WITHOUT_KUNIT)
+#include "vmx/msr_filter_hooks.h"
+
+void msr_kunit_build_bitmap(struct kvm_x86_msr_filter *msr_filter)
+{
+	bitmap_zero(msr_filter->denied, 2 * KVM_MSR_FILTER_NR_TRACKED);
+	msr_filter_build_bitmap(msr_filter);
+}
+EXPORT_SYMBOL_FOR_MODULES(msr_kunit_build_bitmap, "kvm-intel-kunit");
+
+bool msr_kunit_filters_differ(struct kvm *kvm, const struct kvm_x86_msr_filter *a,
+			      const struct kvm_x86_msr_filter *b)
+{
+	return msr_filters_differ(kvm, a, b);
+}
+EXPORT_SYMBOL_FOR_MODULES(msr_kunit_filters_differ, "kvm-intel-kunit");
+
+#endif /* CONFIG_KUNIT && CONFIG_X86_64 && !RIG_WITHOUT_KUNIT */
