@@ -22,6 +22,7 @@ do {										\
 	snprintf(_metadata->results->reason,					\
 		 sizeof(_metadata->results->reason), fmt, ##__VA_ARGS__);	\
 	_exit(255);								\
+	statement;								\
 } while (0)
 
 #endif /* SELFTEST_KVM_TEST_HARNESS_H */

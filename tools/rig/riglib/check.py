@@ -351,8 +351,8 @@ class Tree:
             if done.returncode:
                 yield from done.stdout.strip().split("\n")[-8:]
             # Files that come and go are in no index.
-            self.git("add", "-A", "-f", "arch/x86/kvm", "Documentation/virt/kvm",
-                     str(TESTS))
+            self.git("add", "-A", "-f", "arch/x86/kvm", "arch/x86/include",
+                     "Documentation/virt/kvm", str(TESTS))
             yield from filter(None, self.git("diff", "--cached", "--stat", ref)
                               .stdout.split("\n"))
         shutil.rmtree(self.src / ".pc", ignore_errors=True)
@@ -381,6 +381,7 @@ class Tree:
         for way, *more in (("shazam",), ("am", "-o", str(self.work / "b4-am"))):
             self.checkout(start)
             shutil.rmtree(self.work / "b4-am", ignore_errors=True)
+            (self.work / "b4-am").mkdir()
             done = self.run("b4", "--offline-mode", way, *more, "-m", mbox,
                             *(("-P", numbers) if len(self.of(one)) > 1 else ()),
                             f"{first}.{one.name}@kvm-msr-filter.example", env=env)

@@ -132,19 +132,19 @@ TEST(denied_writes_cause_gp)
 /* Real mode code at address 0, as the library creates only VMs with an irqchip */
 extern char real_mode_code, real_mode_code_end;
 asm(".pushsection .rodata\n"
-    "real_mode_code:\n"
-    ".code16\n"
-    "movl $0x6e0, %ecx\n"
-    "xorl %edx, %edx\n"
-    "xorl %eax, %eax\n"
-    "1: incl %eax\n"
-    "wrmsr\n"
-    "cmpl $16, %eax\n"
-    "jne 1b\n"
-    "hlt\n"
-    ".code64\n"
-    "real_mode_code_end:\n"
-    ".popsection");
+	"real_mode_code:\n"
+	".code16\n"
+	"movl $0x6e0, %ecx\n"
+	"xorl %edx, %edx\n"
+	"xorl %eax, %eax\n"
+	"1: incl %eax\n"
+	"wrmsr\n"
+	"cmpl $16, %eax\n"
+	"jne 1b\n"
+	"hlt\n"
+	".code64\n"
+	"real_mode_code_end:\n"
+	".popsection");
 
 /*
  * Without an in-kernel local APIC, KVM drops writes in the fastpath.  Userspace

@@ -47,31 +47,29 @@ FIXTURE(passed_through) {
 FIXTURE_VARIANT(passed_through) {
 	u32 msr;
 	bool write;
-	u64 value;
-	bool svm_only;
 };
 
-#define PASSED_THROUGH(_msr, _name, _value, _svm_only)			\
-FIXTURE_VARIANT_ADD(passed_through, _name##_read) {			\
-	.msr = _msr, .write = false, .value = _value, .svm_only = _svm_only, \
-};									\
-FIXTURE_VARIANT_ADD(passed_through, _name##_write) {			\
-	.msr = _msr, .write = true, .value = _value, .svm_only = _svm_only, \
-}
+#define PASSED_THROUGH(_name, _msr, _write)				\
+	FIXTURE_VARIANT_ADD(passed_through, _name) { .msr = _msr, .write = _write }
 
-PASSED_THROUGH(MSR_FS_BASE, fs_base, MSR_VALUE_WRITTEN, false);
-PASSED_THROUGH(MSR_GS_BASE, gs_base, MSR_VALUE_WRITTEN, false);
-PASSED_THROUGH(MSR_KERNEL_GS_BASE, kernel_gs_base, MSR_VALUE_WRITTEN, false);
-PASSED_THROUGH(MSR_LSTAR, lstar, MSR_VALUE_WRITTEN, true);
-PASSED_THROUGH(MSR_IA32_SPEC_CTRL, spec_ctrl, 1, false);
+PASSED_THROUGH(fs_base_read, MSR_FS_BASE, false);
+PASSED_THROUGH(fs_base_write, MSR_FS_BASE, true);
+PASSED_THROUGH(gs_base_read, MSR_GS_BASE, false);
+PASSED_THROUGH(gs_base_write, MSR_GS_BASE, true);
+PASSED_THROUGH(kernel_gs_base_read, MSR_KERNEL_GS_BASE, false);
+PASSED_THROUGH(kernel_gs_base_write, MSR_KERNEL_GS_BASE, true);
+PASSED_THROUGH(lstar_read, MSR_LSTAR, false);
+PASSED_THROUGH(lstar_write, MSR_LSTAR, true);
+PASSED_THROUGH(spec_ctrl_read, MSR_IA32_SPEC_CTRL, false);
+PASSED_THROUGH(spec_ctrl_write, MSR_IA32_SPEC_CTRL, true);
 
 FIXTURE_SETUP(passed_through)
 {
-	if (variant->svm_only && !kvm_cpu_has(X86_FEATURE_SVM))
-		SKIP(return, "KVM doesn't pass the MSR through on VMX");
+	if (variant->msr == MSR_LSTAR && !kvm_cpu_has(X86_FEATURE_SVM))
+		SKIP(return, "KVM doesn't pass LSTAR through on VMX");
 
 	msr = variant->msr;
-	value = variant->value;
+	value = msr == MSR_IA32_SPEC_CTRL ? 1 : MSR_VALUE_WRITTEN;
 	is_write = variant->write;
 	nested_vm_create(&n, 1, L1_NO_HYPERV, NULL);
 

@@ -79,7 +79,7 @@ static void deny(u32 flags, const char *when)
 }
 
 /* Run a test for each access of each MSR. */
-static void for_each_access(void (*test)(u32 flag))
+static void test_accesses(void (*test)(u32 flag))
 {
 	int i;
 
@@ -159,16 +159,25 @@ static void test_l2_has_lbrs(u32 flag)
 	test_l2(flag);
 }
 
-#define LBR_TEST(_name)						\
-TEST(_name)							\
-{								\
-	for_each_access(test_##_name);				\
+TEST(denied_while_in_use)
+{
+	test_accesses(test_denied_while_in_use);
 }
 
-LBR_TEST(denied_while_in_use)
-LBR_TEST(denied_before_use)
-LBR_TEST(l2_shares_lbrs)
-LBR_TEST(l2_has_lbrs)
+TEST(denied_before_use)
+{
+	test_accesses(test_denied_before_use);
+}
+
+TEST(l2_shares_lbrs)
+{
+	test_accesses(test_l2_shares_lbrs);
+}
+
+TEST(l2_has_lbrs)
+{
+	test_accesses(test_l2_has_lbrs);
+}
 
 int main(int argc, char *argv[])
 {
