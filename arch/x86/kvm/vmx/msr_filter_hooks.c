@@ -6,12 +6,13 @@
 #if IS_ENABLED(CONFIG_KUNIT) && defined(CONFIG_X86_64) && !defined(RIG_WITHOUT_KUNIT)
 #include "vmx/msr_filter_hooks.h"
 
-void msr_kunit_build_bitmap(struct kvm_x86_msr_filter *msr_filter)
+void msr_kunit_build_bitmaps(struct kvm_x86_msr_filter *msr_filter)
 {
-	bitmap_zero(msr_filter->denied, 2 * KVM_MSR_FILTER_NR_TRACKED);
-	msr_filter_build_bitmap(msr_filter);
+	bitmap_zero(msr_filter->denied_reads, KVM_MSR_FILTER_NR_TRACKED);
+	bitmap_zero(msr_filter->denied_writes, KVM_MSR_FILTER_NR_TRACKED);
+	msr_filter_build_bitmaps(msr_filter);
 }
-EXPORT_SYMBOL_FOR_MODULES(msr_kunit_build_bitmap, "kvm-intel-kunit");
+EXPORT_SYMBOL_FOR_MODULES(msr_kunit_build_bitmaps, "kvm-intel-kunit");
 
 bool msr_kunit_filters_differ(struct kvm *kvm, const struct kvm_x86_msr_filter *a,
 			      const struct kvm_x86_msr_filter *b)

@@ -8,7 +8,7 @@
 
 #include <linux/kvm_host.h>
 
-void msr_kunit_build_bitmap(struct kvm_x86_msr_filter *msr_filter);
+void msr_kunit_build_bitmaps(struct kvm_x86_msr_filter *msr_filter);
 bool msr_kunit_filters_differ(struct kvm *kvm, const struct kvm_x86_msr_filter *a,
 			      const struct kvm_x86_msr_filter *b);
 

@@ -198,7 +198,7 @@ static void filter_add_uniform(struct msr_kunit *t, u32 base, u32 nmsrs,
 static void filter_done(struct msr_kunit *t)
 {
 #if defined(KVM_MSR_FILTER_NR_TRACKED)
-	msr_kunit_build_bitmap(t->filter);
+	msr_kunit_build_bitmaps(t->filter);
 #elif defined(KVM_MSR_FILTER_BITS)
 	bitmap_zero(t->filter->denied, KVM_MSR_FILTER_BITS);
 	kvm_write_down_msr_filter(t->filter);
@@ -303,12 +303,7 @@ static bool denied(struct msr_kunit *t, u32 msr, int type)
 
 /* ---- Precomputed verdicts */
 
-#ifdef KVM_MSR_FILTER_NR_TRACKED
-#define KVM_MSR_FILTER_BITS	(2 * KVM_MSR_FILTER_NR_TRACKED)
-#define KVM_MSR_FILTER_WRITES	KVM_MSR_FILTER_NR_TRACKED
-#endif
-
-#ifdef KVM_MSR_FILTER_BITS
+#if defined(KVM_MSR_FILTER_BITS) || defined(KVM_MSR_FILTER_NR_TRACKED)
 
 #define DENIED_FILTERS		48
 
@@ -341,10 +336,14 @@ static void judge_denied(struct msr_kunit *t, u32 first, u32 last, unsigned int 
 			/* KVM doesn't look at the verdicts for x2APIC MSRs. */
 			if (msr >= 0x800 && msr <= 0x8ff)
 				continue;
-#endif
+			if (test_bit(bit, j ? t->filter->denied_writes :
+					      t->filter->denied_reads) == deny)
+				continue;
+#else
 			if (test_bit(bit + j * KVM_MSR_FILTER_WRITES,
 				     t->filter->denied) == deny)
 				continue;
+#endif
 			if (t->wrong++ < MAX_REPORTS)
 				kunit_err(t->test, "filter %u: %s of MSR %#x are%s to be denied\n",
 					  t->states, j ? "writes" : "reads", msr,
@@ -414,9 +413,9 @@ static struct kvm_x86_msr_filter *random_request_filter(struct msr_kunit *t)
 }
 
 /*
- * A change of the filter has to cause a request if and only if it affects an access
- * that KVM passes through, or would pass through if the filter allowed it.  For MSRs
- * that are not tracked, KVM makes a request for every change.
+ * A change of the filter has to cause a request if and only if it affects an MSR that
+ * KVM passes through, or would pass through if the filter allowed it.  For MSRs that
+ * are not tracked, KVM makes a request for every change.
  */
 static void msr_filter_request(struct kunit *test)
 {
@@ -433,7 +432,7 @@ static void msr_filter_request(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, second);
 
 	for (; t->states < REQUEST_STATES; t->states++) {
-		bitmap_zero(arch->msr_passthrough, 2 * KVM_MSR_FILTER_NR_TRACKED + 1);
+		bitmap_zero(arch->msr_passthrough, KVM_MSR_FILTER_NR_TRACKED + 1);
 		passed = 0;
 		t->filter = first;
 		filters[0] = random_request_filter(t);
@@ -443,7 +442,7 @@ static void msr_filter_request(struct kunit *test)
 							false);
 			for (int j = 0; j < ARRAY_SIZE(request_msrs); j++)
 				if (request_msrs[j] == msr)
-					passed |= BIT(2 * j + i % 2);
+					passed |= 3ul << (2 * j);
 		}
 		before = request_verdicts(t, passed);
 
