@@ -15,7 +15,10 @@
  * one.  The cost of an access is that of many, before the guest writes to the
  * port, by their number.
  *
- * The unit is whatever the TSC counts.  Under Bochs with "clock: sync=none" it
+ * With /dev/srcu-count, i.e. the module srcu-count.c, some curves are measured once
+ * more, in SRCU sections of kvm->srcu instead of TSC counts: "srcu-NAME".
+ *
+ * The unit of all others is whatever the TSC counts.  Under Bochs with "clock: sync=none" it
  * advances by one per retired instruction, and the result is exact.  On a real
  * CPU it counts reference cycles, with noise: use ratios of one run only.
  *
@@ -92,6 +95,9 @@ static const unsigned int some_ranges[] = { 0, 1, 2, 4, 8, MAX_RANGES };
 static __u8 deny[FULL_BITMAP], allow[FULL_BITMAP];
 static int kvm;
 
+/* /dev/srcu-count, and the VM whose SRCU sections to count; -1: count by the TSC */
+static int srcu_count = -1, counted_vm = -1;
+
 static void __noreturn die(const char *what)
 {
 	printf("bench: %s: %s\n", what, strerror(errno));
@@ -104,6 +110,18 @@ static inline __u64 rdtsc(void)
 
 	asm volatile("rdtsc" : "=a"(lo), "=d"(hi) : : "memory");
 	return (__u64)hi << 32 | lo;
+}
+
+static __u64 count(void)
+{
+	int sections;
+
+	if (counted_vm < 0)
+		return rdtsc();
+	sections = ioctl(srcu_count, 0, counted_vm);
+	if (sections < 0)
+		die("/dev/srcu-count");
+	return sections;
 }
 
 static void create_vcpu(struct guest *guest, unsigned long id)
@@ -160,9 +178,9 @@ static __u64 timed_run(struct vcpu *vcpu)
 	__u64 start, end;
 	int ret;
 
-	start = rdtsc();
+	start = count();
 	ret = ioctl(vcpu->fd, KVM_RUN, NULL);
-	end = rdtsc();
+	end = count();
 
 	if (ret)
 		die("KVM_RUN");
@@ -243,9 +261,10 @@ static void get_spread(__s64 *cost, struct spread *spread)
 static void print_point(const char *curve, unsigned int x,
 			const struct spread *spread)
 {
-	printf("curve,%s,%u,%u,%lld,%lld,%lld,%lld,%lld,%u\n", curve, x, ROUNDS,
-	       spread->min, spread->q1, spread->median, spread->q3,
-	       spread->max, spread->at_median);
+	printf("curve,%s%s,%u,%u,%lld,%lld,%lld,%lld,%lld,%u\n",
+	       counted_vm < 0 ? "" : "srcu-", curve, x, ROUNDS, spread->min,
+	       spread->q1, spread->median, spread->q3, spread->max,
+	       spread->at_median);
 }
 
 static void print_costs(const char *curve, unsigned int x, __s64 *cost)
@@ -301,7 +320,8 @@ static void measure_changes(struct guest *guest, unsigned int nr,
 	}
 }
 
-static void change_curves(void)
+/* With @srcu, count SRCU sections, and only for filters of one range. */
+static void change_curves(bool srcu)
 {
 	static const struct {
 		const char *name;
@@ -318,15 +338,18 @@ static void change_curves(void)
 	unsigned int i, j;
 
 	create_idle_guest(&guest, 1);
+	counted_vm = srcu ? guest.vm : -1;
 	for (i = 0; i < ARRAY_SIZE(curves); i++) {
 		for (j = 0; j < ARRAY_SIZE(some_ranges); j++) {
-			if (some_ranges[j] < curves[i].min)
+			if (some_ranges[j] < curves[i].min ||
+			    (srcu && some_ranges[j] != 1))
 				continue;
 			measure_changes(&guest, some_ranges[j],
 					curves[i].change, &spread);
 			print_point(curves[i].name, some_ranges[j], &spread);
 		}
 	}
+	counted_vm = -1;
 	destroy_guest(&guest);
 }
 
@@ -424,6 +447,75 @@ static void ioctl_curves(void)
 	destroy_guest(&guest);
 }
 
+static void allow_msrs(__u8 *bitmap, unsigned int first, unsigned int last)
+{
+	for (; first <= last; first++)
+		bitmap[first / 8] |= 1 << first % 8;
+}
+
+/* VirtualBox on KVM: deny by default, and three ranges of 4096 MSRs each. */
+static void make_virtualbox_filter(struct kvm_msr_filter *filter)
+{
+	static __u8 low[512], high[512], amd[512];
+
+	allow_msrs(low, 0x10, 0x10);
+	allow_msrs(low, 0x174, 0x176);
+	allow_msrs(low, 0x277, 0x277);
+	allow_msrs(high, 0x80, 0x84);
+	allow_msrs(high, 0x100, 0x103);
+	allow_msrs(amd, 0x114, 0x114);
+	allow_msrs(amd, 0x117, 0x117);
+	memset(filter, 0, sizeof(*filter));
+	filter->flags = KVM_MSR_FILTER_DEFAULT_DENY;
+	set_range(&filter->ranges[0], 0, 4096, low);
+	set_range(&filter->ranges[1], 0xc0000000, 4096, high);
+	set_range(&filter->ranges[2], 0xc0010000, 4096, amd);
+}
+
+/* QEMU with RAPL: one more ioctl for each MSR, with all ranges so far. */
+static void make_qemu_filter(struct kvm_msr_filter *filter, unsigned int nr)
+{
+	static const __u32 msrs[] = { 0x35, 0x606, 0x610, 0x614, 0x611 };
+	unsigned int i;
+
+	memset(filter, 0, sizeof(*filter));
+	for (i = 0; i < nr; i++) {
+		set_range(&filter->ranges[i], msrs[i], 1, deny);
+		filter->ranges[i].flags = KVM_MSR_FILTER_READ;
+	}
+}
+
+/* What the ioctl costs to install filters of VMMs, one after the other. */
+static void real_filters(void)
+{
+	static __s64 cost[7][ROUNDS];
+	struct kvm_msr_filter filter[7] = {};
+	struct guest guest;
+	unsigned int i, j;
+
+	make_virtualbox_filter(&filter[0]);
+	for (j = 1; j <= 5; j++)
+		make_qemu_filter(&filter[j], j);
+	set_range(&filter[6].ranges[0], 0x200, 512, deny);
+
+	create_idle_guest(&guest, 1);
+	for (i = 0; i < WARMUP + ROUNDS; i++) {
+		for (j = 0; j < ARRAY_SIZE(filter); j++) {
+			__u64 took = install(&guest, &filter[j]);
+
+			if (i >= WARMUP)
+				cost[j][i - WARMUP] = took;
+			timed_run(&guest.vcpu[0]);
+		}
+	}
+	destroy_guest(&guest);
+
+	print_costs("ioctl-virtualbox", 3, cost[0]);
+	for (j = 1; j <= 5; j++)
+		print_costs("ioctl-qemu", j, cost[j]);
+	print_costs("ioctl-512", 1, cost[6]);
+}
+
 /* The MSR's number and value, which the guest finds in its registers. */
 static void set_access(struct guest *guest, __u32 msr, __u64 value)
 {
@@ -513,7 +605,7 @@ static void measure_accesses(struct guest *guest, unsigned int nr, __u32 msr,
 }
 
 static void access_curve(bool write, __u32 msr, const char *curve,
-			 const char *curve_last)
+			 const char *curve_last, bool srcu)
 {
 	/* 1: the accesses; out %al, $0x10; out %al, $0x10; jmp 1b */
 	static const __u8 outs[] = { 0xe6, 0x10, 0xe6, 0x10, 0xeb,
@@ -531,6 +623,7 @@ static void access_curve(bool write, __u32 msr, const char *curve,
 	create_guest(&guest, 1, code, sizeof(code), timer);
 	if (timer)
 		set_up_timer(&guest);
+	counted_vm = srcu ? guest.vm : -1;
 
 	for (i = 0; i < ARRAY_SIZE(some_ranges); i++) {
 		measure_accesses(&guest, some_ranges[i], msr, false, curve);
@@ -538,6 +631,7 @@ static void access_curve(bool write, __u32 msr, const char *curve,
 			measure_accesses(&guest, some_ranges[i], msr, true,
 					 curve_last);
 	}
+	counted_vm = -1;
 	destroy_guest(&guest);
 }
 
@@ -545,14 +639,23 @@ static void curves(void)
 {
 	unsigned int nr;
 
-	change_curves();
+	change_curves(false);
 	for (nr = 1; nr <= MAX_VCPUS; nr *= 2)
 		measure_vcpus(nr);
 	ioctl_curves();
-	access_curve(false, MSR_PAT, "rdmsr", "rdmsr-last");
-	access_curve(true, MSR_PAT, "wrmsr", "wrmsr-last");
+	real_filters();
+	access_curve(false, MSR_PAT, "rdmsr", "rdmsr-last", false);
+	access_curve(true, MSR_PAT, "wrmsr", "wrmsr-last", false);
 	access_curve(true, MSR_TSC_DEADLINE, "deadline",
-		     "deadline-last");
+		     "deadline-last", false);
+
+	srcu_count = open("/dev/srcu-count", O_RDWR | O_CLOEXEC);
+	if (srcu_count < 0)
+		return;
+	change_curves(true);
+	access_curve(false, MSR_PAT, "rdmsr", "rdmsr-last", true);
+	access_curve(true, MSR_TSC_DEADLINE, "deadline",
+		     "deadline-last", true);
 }
 
 static void figure(struct guest *guest, unsigned int nr)

@@ -3,16 +3,19 @@
 
 import filecmp
 import json
+import shutil
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import plan as plans
+from . import children, plan as plans
 from .errors import Wrong
 from .faults import STEPS, Keeper
 
 # What VMX runs; patches of SVM change neither.
 MODULES = ("kvm.ko", "kvm-intel.ko")
+# Reads struct kvm, whose layout patches change: it is built with each of them.
+COUNTER = "srcu-count"
 
 
 @dataclass
@@ -51,6 +54,7 @@ class Builder(Keeper):
             for number, state in enumerate(found):
                 if state.name != "unpatched":
                     self.one(state, f"{number}/{len(found) - 1} {state.name}")
+                self.counter(state)
         finally:
             self.restore()
         for number, state in enumerate(found):
@@ -69,6 +73,25 @@ class Builder(Keeper):
             raise Wrong(f"KVM with the patches up to {state.name} does not build, so "
                         f"there is nothing to compare: see {log}")
         self.keep(state.name, key)
+
+    def counter(self, state):
+        """Build guest/srcu-count.c with a state's headers."""
+        kept = self.folder / "variants" / state.name / f"{COUNTER}.ko"
+        source = Path(f"tools/rig/guest/{COUNTER}.c")
+        if kept.exists() and kept.stat().st_mtime > source.stat().st_mtime:
+            return
+        self.git("checkout", "-q", "-f", state.commit)
+        work = self.folder / "rig" / COUNTER
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        shutil.copy(source, work)
+        (work / "Kbuild").write_text(f"obj-m := {COUNTER}.o\n")
+        make = [word for word in self.make if not word.endswith(".ko")]
+        log = self.folder / "log/bench" / f"{state.name}-{COUNTER}"
+        if children.run([STEPS / "run-step", "MODULE", kept, log, "0", *make,
+                         f"M={work.resolve()}", "modules"]):
+            raise Wrong(f"{source} does not build with {state.name}: see {log}")
+        shutil.copy(work / f"{COUNTER}.ko", kept)
 
     def are_same(self, one, other):
         variants = self.folder / "variants"

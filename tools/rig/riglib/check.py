@@ -26,6 +26,8 @@ STEPS = Path("tools/rig/steps")
 RIG = Path("tools/rig")
 TESTS = Path("tools/testing/selftests/kvm")
 KUNIT = Path("arch/x86/kvm/vmx")
+# The rig's own, in guest/, and built with the kernel.
+MODULES = ("nmi-tick", "srcu-count")
 MOST_DETAILS = 40
 
 # Of checkpatch's complaints two cannot be had here.  UNKNOWN_COMMIT_ID: the tree has
@@ -292,18 +294,19 @@ class Tree:
         self.checkout("base")
 
     def module_builds(self) -> Iterator[str]:
-        """A module of the rig's own, with that tree."""
+        """The rig's own modules, with that tree."""
         out, log = self.work / "module", self.work / "build-module"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        shutil.copy(RIG / "guest/nmi-tick.c", out)
-        (out / "Kbuild").write_text("obj-m := nmi-tick.o\n")
+        for name in MODULES:
+            shutil.copy(RIG / f"guest/{name}.c", out)
+        (out / "Kbuild").write_text("".join(f"obj-m += {name}.o\n" for name in MODULES))
         obj = self.work / "obj-m"
         yield from self.make(obj, "modules_prepare", log=log)
         yield from self.make(obj, "C=1", "CHECK=sparse -D__typeof_unqual__=__typeof__",
                              "W=1", f"M={out}", "modules", log=log)
         for line in log.read_text().split("\n"):
-            if re.search("nmi-tick.*: (warning|error): ", line) and \
+            if re.search(rf"({'|'.join(MODULES)}).*: (warning|error): ", line) and \
                     not line.endswith(" error: bad constant expression"):
                 yield line
 
@@ -468,7 +471,7 @@ def checks(tree: Tree, own: bool) -> Iterator[Check]:
     yield Check("MAINTAINERS: get_maintainer.pl knows every file of the series",
                 tree.maintainers_cover)
     yield Check(f"{folder}: the base builds, KVM=m and =y, W=1 C=1", tree.base_builds)
-    yield Check("the rig's module builds with it, W=1 C=1", tree.module_builds)
+    yield Check("the rig's modules build with it, W=1 C=1", tree.module_builds)
     if any(file.startswith("Documentation/") for patch in tree.wanted
            for file in files_of(patch)):
         yield Check(f"{folder}: the base's documentation builds",

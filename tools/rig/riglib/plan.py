@@ -317,6 +317,8 @@ class Stepper:
         bypass = (self.variants / "patched" / "irqbypass.ko").exists()
         if self.plan.what == "suite" and self.machine.name == "bochs":
             yield self.load("nmi-tick.ko")
+        if self.plan.what == "bench":
+            yield self.load(f"variants/{variant}/srcu-count.ko")
         if bypass:
             yield self.load("variants/patched/irqbypass.ko")
         for parameters in dict.fromkeys(test.parameters for test in tests):
@@ -330,6 +332,8 @@ class Stepper:
             yield Step("unload kvm", "unload kvm")
         if bypass:
             yield Step("unload irqbypass", "unload irqbypass")
+        if self.plan.what == "bench":
+            yield Step("unload srcu_count", "unload srcu_count")
 
 
 def add_boot(plan, name, image, machine, cpus, variants):

@@ -76,13 +76,14 @@ def as_csv(results):
                     table_.writerow([
                         results.fact("host kernel"), plan.machine, state["name"],
                         state["what"], state["lines"], in_all[state["name"]], curve["name"], x,
-                        curve["x"], unit(plan), curve["unit"],
+                        curve["x"], unit(plan, curve), curve["unit"],
                         *(point[key] for key in keys)])
     return out.getvalue()
 
 
-def unit(plan):
-    return plan.cpu_time.split(",")[0]
+def unit(plan, curve=None):
+    return "SRCU sections" if curve and curve["family"] == "srcu" \
+        else plan.cpu_time.split(",")[0]
 
 
 def vague(point):
@@ -131,7 +132,8 @@ def table(results):
               "  memory, and waits for SRCU, so that it matters what has run before"] \
         if plan.exact else ["  quartiles: how far they are apart"]
     for curve in tables.read("curves"):
-        lines += ["", f"  {curve['name']}: {curve['what']}",
+        of = ", in SRCU sections" if curve["family"] == "srcu" else ""
+        lines += ["", f"  {curve['name']}: {curve['what']}{of}",
                   f"  {curve['x'] + ':':<18}" + "".join(
                       f"{x:>8}" for x in tables.points(curve)),
                   *rows(results, curve)]
@@ -197,7 +199,7 @@ def plot(results, curve, number):
         drawn.append(f"{name} using {how} dashtype {i % DASHES + 1} pointtype {i + 1} "
                      f"linecolor black title {quoted(title)}")
     said += [f"set title {quoted(curve['what'])}", f"set xlabel {quoted(curve['x'])}",
-             f"set ylabel {quoted(unit(plan) + ', ' + curve['unit'])}",
+             f"set ylabel {quoted(unit(plan, curve) + ', ' + curve['unit'])}",
              f"set xtics ({', '.join(map(str, tics(points)))})"]
     return said + ["plot " + ", \\\n     ".join(drawn)] if drawn else []
 
