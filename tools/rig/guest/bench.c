@@ -112,7 +112,7 @@ static inline __u64 rdtsc(void)
 	return (__u64)hi << 32 | lo;
 }
 
-static __u64 count(void)
+static __u64 counter(void)
 {
 	int sections;
 
@@ -178,9 +178,9 @@ static __u64 timed_run(struct vcpu *vcpu)
 	__u64 start, end;
 	int ret;
 
-	start = count();
+	start = counter();
 	ret = ioctl(vcpu->fd, KVM_RUN, NULL);
-	end = count();
+	end = counter();
 
 	if (ret)
 		die("KVM_RUN");

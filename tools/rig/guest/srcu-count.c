@@ -11,10 +11,9 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/srcu.h>
-#include <linux/version.h>
 
 /* The counter is an unsigned long or, in newer kernels, an atomic_long_t. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
+#ifdef SRCU_READ_FLAVOR_FAST
 #define LOCKS(data, i) (*(unsigned long *)&(data)->srcu_ctrs[i].srcu_locks)
 #else
 #define LOCKS(data, i) (*(unsigned long *)&(data)->srcu_lock_count[i])
