@@ -49,19 +49,16 @@ FIXTURE_VARIANT(passed_through) {
 	bool write;
 };
 
-#define PASSED_THROUGH(_name, _msr, _write)				\
-	FIXTURE_VARIANT_ADD(passed_through, _name) { .msr = _msr, .write = _write }
-
-PASSED_THROUGH(fs_base_read, MSR_FS_BASE, false);
-PASSED_THROUGH(fs_base_write, MSR_FS_BASE, true);
-PASSED_THROUGH(gs_base_read, MSR_GS_BASE, false);
-PASSED_THROUGH(gs_base_write, MSR_GS_BASE, true);
-PASSED_THROUGH(kernel_gs_base_read, MSR_KERNEL_GS_BASE, false);
-PASSED_THROUGH(kernel_gs_base_write, MSR_KERNEL_GS_BASE, true);
-PASSED_THROUGH(lstar_read, MSR_LSTAR, false);
-PASSED_THROUGH(lstar_write, MSR_LSTAR, true);
-PASSED_THROUGH(spec_ctrl_read, MSR_IA32_SPEC_CTRL, false);
-PASSED_THROUGH(spec_ctrl_write, MSR_IA32_SPEC_CTRL, true);
+FIXTURE_VARIANT_ADD(passed_through, fs_base_read) { MSR_FS_BASE, false };
+FIXTURE_VARIANT_ADD(passed_through, fs_base_write) { MSR_FS_BASE, true };
+FIXTURE_VARIANT_ADD(passed_through, gs_base_read) { MSR_GS_BASE, false };
+FIXTURE_VARIANT_ADD(passed_through, gs_base_write) { MSR_GS_BASE, true };
+FIXTURE_VARIANT_ADD(passed_through, kernel_gs_base_read) { MSR_KERNEL_GS_BASE, false };
+FIXTURE_VARIANT_ADD(passed_through, kernel_gs_base_write) { MSR_KERNEL_GS_BASE, true };
+FIXTURE_VARIANT_ADD(passed_through, lstar_read) { MSR_LSTAR, false };
+FIXTURE_VARIANT_ADD(passed_through, lstar_write) { MSR_LSTAR, true };
+FIXTURE_VARIANT_ADD(passed_through, spec_ctrl_read) { MSR_IA32_SPEC_CTRL, false };
+FIXTURE_VARIANT_ADD(passed_through, spec_ctrl_write) { MSR_IA32_SPEC_CTRL, true };
 
 FIXTURE_SETUP(passed_through)
 {
