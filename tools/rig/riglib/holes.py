@@ -53,9 +53,14 @@ def verdicts(row, tests, *suites):
 def letters(tests, *suites):
     """What was looked at in a tree: the letter of a hole, and that letter again if it
     was open unpatched and closed patched, "x!" if it is not closed, "" if there is no
-    such hole.  Which holes the tree has is not known before."""
+    such hole.  Which holes a user's tree has is not known before; a kernel of the table
+    kernels is asked for those that it has."""
     seen = {}
+    plan = next((one.plan for one in (tests, *suites) if one), None)
     for row in tables.read("holes"):
+        if plan and not plan.lenient and \
+                not tables.holds_for(row["kernels"], plan.kernel, plan.series):
+            continue
         found = verdicts(row, tests, *suites)
         if not found or "missing" in found and found[0] != "fail":
             continue

@@ -131,7 +131,7 @@ class Page(Reports):
 
     def test_what_tests_say_is_no_html(self):
         self.ran("5.10", lambda run: run.replace(
-            "L1 intercepts reads", "<script>alert(1)</script>"))
+            "Test failed at step", "<script>alert(1)</script>"))
         html = page.page(report.gather(self.build))
         self.assertFalse("<script" in html)
         self.assertTrue("&lt;script&gt;" in html)

@@ -593,6 +593,7 @@ static struct kunit_case msr_filter_cases[] = {
 	KUNIT_CASE(msr_filter_x2apic),
 	KUNIT_CASE(msr_filter_lbr),
 	KUNIT_CASES_DENIED
+	KUNIT_CASES_REQUEST
 	{}
 };
 

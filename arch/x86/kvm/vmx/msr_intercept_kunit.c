@@ -930,6 +930,7 @@ static struct kunit_case msr_intercept_cases[] = {
 	KUNIT_CASE(msr_intercept_lbr),
 	KUNIT_CASES_PMU
 	KUNIT_CASES_DENIED
+	KUNIT_CASES_REQUEST
 	{}
 };
 
