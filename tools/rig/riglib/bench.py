@@ -76,9 +76,10 @@ class Builder(Keeper):
 
     def counter(self, state):
         """Build guest/srcu-count.c with a state's headers."""
-        kept = self.folder / "variants" / state.name / f"{COUNTER}.ko"
-        source = Path(f"tools/rig/guest/{COUNTER}.c")
-        if kept.exists() and kept.stat().st_mtime > source.stat().st_mtime:
+        variant = self.folder / "variants" / state.name
+        kept, source = variant / f"{COUNTER}.ko", Path(f"tools/rig/guest/{COUNTER}.c")
+        if kept.exists() and kept.stat().st_mtime > max(
+                one.stat().st_mtime for one in (source, *variant.glob("kvm*.ko"))):
             return
         self.git("checkout", "-q", "-f", state.commit)
         work = self.folder / "rig" / COUNTER

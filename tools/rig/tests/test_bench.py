@@ -192,8 +192,8 @@ class Shown(Bench):
         curves.draw(found, self.folder)
         families = {row["family"] for row in tables.read("curves")}
         for family in families:
-            self.assertIn("retired instructions",
-                          (self.folder / f"{family}.svg").read_text())
+            unit = "SRCU sections" if family == "srcu" else "retired instructions"
+            self.assertTrue(unit in (self.folder / f"{family}.svg").read_text(), family)
         said = curves.plain(found)
         self.assertTrue(all(len(one) < 80 for one in said.split("\n")), said)
         self.assertIn("ranges", said)
@@ -245,6 +245,9 @@ class Built(Case):
         return args[-1]
 
     def run_make(self, command):
+        if command[1] == "MODULE":
+            (self.folder / f"rig/{bench.COUNTER}/{bench.COUNTER}.ko").write_text("")
+            return 0
         self.built.append(command[2])
         for name in bench.MODULES:
             (self.folder / "obj/arch/x86/kvm" / name).write_text(self.content[self.at])

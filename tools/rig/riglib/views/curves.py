@@ -132,7 +132,7 @@ def table(results):
               "  memory, and waits for SRCU, so that it matters what has run before"] \
         if plan.exact else ["  quartiles: how far they are apart"]
     for curve in tables.read("curves"):
-        of = ", in SRCU sections" if curve["family"] == "srcu" else ""
+        of = ", SRCU sections" if curve["family"] == "srcu" else ""
         lines += ["", f"  {curve['name']}: {curve['what']}{of}",
                   f"  {curve['x'] + ':':<18}" + "".join(
                       f"{x:>8}" for x in tables.points(curve)),
