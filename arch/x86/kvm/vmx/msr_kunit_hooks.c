@@ -8,7 +8,7 @@
 
 /* Before 6.16.  Newer kernels refuse to build KVM with the name in one piece. */
 #ifndef EXPORT_SYMBOL_FOR_MODULES
-#define EXPORT_SYMBOL_FOR_MODULES(sym, mods) __PASTE(EXPORT_, SYMBOL_GPL)(sym)
+#define EXPORT_SYMBOL_FOR_MODULES(sym, ...) __PASTE(EXPORT_, SYMBOL_GPL)(sym)
 #endif
 
 bool vmx_kunit_has_msr_bitmap(void)
