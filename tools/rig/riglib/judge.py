@@ -193,11 +193,10 @@ class Judge:
                           if value is None])
                 continue
             ok = {"less": p["n"] < u["n"], "at-most": p["n"] <= u["n"],
-                  "near": p["n"] <= u["n"] * 1.05, "same": p == u}[row["rule"]]
+                  "same": p == u}[row["rule"]]
             self.say(ok, f"{what}: {p['n']} {unit} patched, {u['n']} unpatched",
                      [{"less": "it has to be less than unpatched",
                        "at-most": "it must not be more than unpatched",
-                       "near": "it must not be over 5 % more than unpatched",
                        "same": f"they differ: {u} {p}"}[row["rule"]]])
 
     def again(self):

@@ -102,7 +102,7 @@ def add_kunit(tree: Path, folder: str) -> Iterator[str]:
     yield from (f"{KVM}/vmx/vmx.c", f"{KVM}/Makefile")
     # Functions of kvm.ko, if the patches on the tree have added them.
     msrs = tree / KVM / "msrs.c"
-    if msrs.exists() and " msr_filter_build_bitmaps(" in msrs.read_text():
+    if msrs.exists() and " msr_filter_build(" in msrs.read_text():
         append(msrs, '#include "vmx/msr_filter_hooks.c"')
         yield f"{KVM}/msrs.c"
     x86, symbol = tree / KVM / "x86.c", "kvm_write_down_msr_filter"

@@ -20,7 +20,7 @@ PATCHES = Path("patches")
 MACHINES_OF_ROWS = ("bochs", "vmx", "svm")
 EXPECTATIONS = ("pass", "fail", "bug", "chance", "unbuilt")
 TARGETS = ("debug-kernel", "coverage", "vmm")
-RULES = ("less", "at-most", "near", "same")
+RULES = ("less", "at-most", "same")
 
 
 @functools.lru_cache(maxsize=None)

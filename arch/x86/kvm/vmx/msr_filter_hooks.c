@@ -10,14 +10,15 @@ void msr_kunit_build_bitmaps(struct kvm_x86_msr_filter *msr_filter)
 {
 	bitmap_zero(msr_filter->denied_reads, KVM_MSR_FILTER_NR_TRACKED);
 	bitmap_zero(msr_filter->denied_writes, KVM_MSR_FILTER_NR_TRACKED);
-	msr_filter_build_bitmaps(msr_filter);
+	msr_filter_build(msr_filter, msr_filter->denied_reads, KVM_MSR_FILTER_READ);
+	msr_filter_build(msr_filter, msr_filter->denied_writes, KVM_MSR_FILTER_WRITE);
 }
 EXPORT_SYMBOL_FOR_MODULES(msr_kunit_build_bitmaps, "kvm-intel-kunit");
 
 bool msr_kunit_filters_differ(struct kvm *kvm, const struct kvm_x86_msr_filter *a,
 			      const struct kvm_x86_msr_filter *b)
 {
-	return msr_filters_differ(kvm, a, b);
+	return msr_filters_differ(kvm->arch.msr_passthrough, a, b);
 }
 EXPORT_SYMBOL_FOR_MODULES(msr_kunit_filters_differ, "kvm-intel-kunit");
 
