@@ -7,7 +7,8 @@
  *    filter for it already, and does not know of the vCPU yet;
  *
  *  - while the vCPU runs: once the ioctl has returned, the guest does no more
- *    accesses that the filter denies;
+ *    accesses that the filter denies; also if two threads install the same filter,
+ *    and only one of them changes anything;
  *
  *  - while another thread does so, too: whichever filter is the last one, it is
  *    that one that all vCPUs obey.
@@ -226,17 +227,40 @@ static void *runner(void *arg)
 	return NULL;
 }
 
-static unsigned int test_running(void)
+struct second {
+	struct kvm_vm *vm;
+	u64 *count;
+	/* The count when the ioctl has returned */
+	u64 seen;
+};
+
+static void *second_installer(void *arg)
 {
+	struct second *second = arg;
+
+	run_on(cpus[0]);
+	vm_deny_msr(second->vm, MSR_GS_BASE, FILTER_RW);
+	second->seen = READ_ONCE(*second->count);
+	return NULL;
+}
+
+/* With @twice, another thread installs the same filter meanwhile. */
+static unsigned int test_running(const char *name, bool twice)
+{
+	struct second second = {};
 	unsigned int nr, nr_late = 0;
 	struct kvm_vcpu *vcpu;
 	u64 *count, seen, begin, took = 0, most = 0;
+	pthread_t thread, other;
 	struct kvm_vm *vm;
-	pthread_t thread;
 
+	nr_told = 0;
+	nr_exited = 0;
 	vm = create_vm();
 	vcpu = vm_vcpu_add(vm, 0, guest_counting_code);
 	count = addr_gva2hva(vm, (gva_t)&guest_count);
+	second.vm = vm;
+	second.count = count;
 	TEST_ASSERT(!pthread_create(&thread, NULL, runner, vcpu),
 		    "No thread for the vCPU");
 
@@ -245,10 +269,18 @@ static unsigned int test_running(void)
 		__atomic_store_n(&nr_told, nr, __ATOMIC_RELEASE);
 		while (READ_ONCE(*count) < seen + NR_WARM_UP)
 			;
+		if (twice)
+			TEST_ASSERT(!pthread_create(&other, NULL, second_installer,
+						    &second),
+				    "No thread for the same filter");
 		begin = rdtsc();
 		vm_deny_msr(vm, MSR_GS_BASE, FILTER_RW);
 		took += rdtsc() - begin;
 		seen = READ_ONCE(*count);
+		if (twice) {
+			pthread_join(other, NULL);
+			seen = min(seen, second.seen);
+		}
 
 		/* The guest may have been between an access and its count. */
 		while (__atomic_load_n(&nr_exited, __ATOMIC_ACQUIRE) != nr)
@@ -261,10 +293,10 @@ static unsigned int test_running(void)
 	pthread_join(thread, NULL);
 	kvm_vm_free(vm);
 
-	printf("running: the ioctl took %lu ticks of the TSC on average\n",
+	printf("%s: the ioctl took %lu ticks of the TSC on average\n", name,
 	       took / NR_ROUNDS);
-	printf("running: in %u of %u rounds accesses after the ioctl, at most %lu: %s\n",
-	       nr_late, NR_ROUNDS, most, nr_late ? "FAILED" : "ok");
+	printf("%s: in %u of %u rounds accesses after the ioctl, at most %lu: %s\n",
+	       name, nr_late, NR_ROUNDS, most, nr_late ? "FAILED" : "ok");
 	return nr_late;
 }
 
@@ -444,7 +476,8 @@ int main(int argc, char *argv[])
 	run_on(cpus[0]);
 
 	nr_failed = test_created();
-	nr_failed += test_running();
+	nr_failed += test_running("running", false);
+	nr_failed += test_running("twice", true);
 	nr_failed += test_replaced();
 	TEST_ASSERT(!nr_failed, "%u vCPUs or rounds went wrong", nr_failed);
 	return 0;
