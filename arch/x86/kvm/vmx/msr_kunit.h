@@ -314,8 +314,10 @@ static void filter_add_any(struct msr_kunit *t)
 		0, 0x800, 0x8ff, 0xfff, 0x40000000, 0xc0000000, MSR_FS_BASE,
 		0xc00003ff, 0xc0010000, 0xc00103ff, 0xffffffff,
 	};
-	u32 most = below(t, 3) ? 64 : KVM_MSR_FILTER_MAX_BITMAP_SIZE * BITS_PER_BYTE;
-	u32 nmsrs = 1 + below(t, most);
+	static const u32 most[] = {
+		64, 512, KVM_MSR_FILTER_MAX_BITMAP_SIZE * BITS_PER_BYTE,
+	};
+	u32 nmsrs = 1 + below(t, most[below(t, ARRAY_SIZE(most))]);
 	u32 base = places[below(t, ARRAY_SIZE(places))] - below(t, nmsrs + 16);
 	unsigned long *bitmap;
 
