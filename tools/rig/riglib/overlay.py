@@ -100,18 +100,12 @@ def add_kunit(tree: Path, folder: str) -> Iterator[str]:
            f"obj-$(if {wanted},m) += {KUNIT_MODULE}.o",
            f"{KUNIT_MODULE}-y := vmx/{suite}.o")
     yield from (f"{KVM}/vmx/vmx.c", f"{KVM}/Makefile")
-    # Functions of kvm.ko, if the patches on the tree have added them.
-    msrs = tree / KVM / "msrs.c"
-    if msrs.exists() and " msr_filter_build(" in msrs.read_text():
-        append(msrs, '#include "vmx/msr_filter_hooks.c"')
-        yield f"{KVM}/msrs.c"
-    x86, symbol = tree / KVM / "x86.c", "kvm_write_down_msr_filter"
-    if f"\nvoid {symbol}(" in x86.read_text():
-        new = "EXPORT_SYMBOL_FOR_MODULES" in \
-            (tree / "include/linux/export.h").read_text()
-        append(x86, f'EXPORT_SYMBOL_FOR_MODULES({symbol}, "{KUNIT_MODULE}");' if new
-               else f"EXPORT_SYMBOL_GPL({symbol});")
-        yield f"{KVM}/x86.c"
+    # Functions of kvm.ko, if the patches on the tree have added them; since 7.3 in msrs.c.
+    for name in ("msrs.c", "x86.c"):
+        source = tree / KVM / name
+        if source.exists() and " msr_filter_build(" in source.read_text():
+            append(source, '#include "vmx/msr_filter_hooks.c"')
+            yield f"{KVM}/{name}"
 
 
 def add_selftests(tree: Path, folder: str, arch: str) -> Iterator[str]:

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Included at the end of msrs.c, if KVM precomputes verdicts of MSR filters: gives
- * KUnit tests access to static functions of kvm.
+ * Included at the end of msrs.c, or x86.c before 7.3, if KVM precomputes verdicts of
+ * MSR filters: gives KUnit tests access to static functions of kvm.
  */
 #if IS_ENABLED(CONFIG_KUNIT) && defined(CONFIG_X86_64) && !defined(RIG_WITHOUT_KUNIT)
 #include "vmx/msr_filter_hooks.h"
+
+/* Before 6.16.  Newer kernels refuse to build KVM with the name in one piece. */
+#ifndef EXPORT_SYMBOL_FOR_MODULES
+#define EXPORT_SYMBOL_FOR_MODULES(sym, ...) __PASTE(EXPORT_, SYMBOL_GPL)(sym)
+#endif
 
 void msr_kunit_build_bitmaps(struct kvm_x86_msr_filter *msr_filter)
 {

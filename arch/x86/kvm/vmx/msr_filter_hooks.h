@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The functions of kvm that the KUnit tests call.  The rig appends
- * msr_filter_hooks.c, which has their definitions, to msrs.c.
+ * msr_filter_hooks.c, which has their definitions, to msrs.c, or x86.c before 7.3.
  */
 #ifndef __KVM_X86_VMX_MSR_FILTER_HOOKS_H
 #define __KVM_X86_VMX_MSR_FILTER_HOOKS_H

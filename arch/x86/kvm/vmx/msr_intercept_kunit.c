@@ -13,8 +13,7 @@
  *
  * and all other bits stay as they were.  After any number of changes of filter and
  * vCPU, the bitmap has to be what a new vCPU gets.  A changed bit has to leave the
- * mark that has the bitmaps of L1 and L2 merged anew, and where no bit changed
- * there must not be one, as merging takes time.
+ * mark that has the bitmaps of L1 and L2 merged anew.
  *
  * Each test prints how many states it had and a checksum of all that KVM made of
  * them.  With the same seed these are the same for any two kvm-intel that do the
@@ -156,7 +155,6 @@ struct msr_intercept_test {
 	bool mediated_pmu;
 
 	unsigned int unchanged;
-	bool judge_unchanged;
 };
 
 static struct msr_intercept_test *to_intercept_test(struct msr_kunit *t)
@@ -217,8 +215,6 @@ static void judge(struct msr_kunit *t, bool mark_before)
 		why = "a bit has changed without a mark";
 	else if (mark_before && !mark)
 		why = "a mark that was there is gone";
-	else if (own->judge_unchanged && !changed && !mark_before && mark)
-		why = "a mark although no bit has changed";
 	else if (!vcpu_kept)
 		why = "the vCPU has changed";
 
@@ -280,10 +276,6 @@ static void set_each(struct msr_kunit *t)
 		msr = any_msrs[pick(&left, ARRAY_SIZE(any_msrs))];
 		if (left)
 			break;
-		/* What has no bit is not KVM's to pass through. */
-		if (to_intercept_test(t)->judge_unchanged &&
-		    msr_bit(msr, MSR_TYPE_R) == NO_BIT)
-			continue;
 
 		memcpy(t->before, t->fills[fill], PAGE_SIZE);
 		new_filter(t, below(t, 2));
@@ -624,36 +616,6 @@ static void msr_intercept_recalc_random(struct kunit *test)
 }
 
 /*
- * The series for 6.17 - 7.2 doesn't mark the bitmap as changed if no bit has
- * changed, so that KVM need not merge the bitmaps of L1 and L2.
- */
-#if !__has_include("../msrs.h")
-static void msr_intercept_unchanged(struct kunit *test)
-{
-	struct msr_kunit *t = test->priv;
-	unsigned int n;
-
-	to_intercept_test(t)->judge_unchanged = true;
-	set_each(t);
-
-	probe(t);
-	memset(t->before, 0xff, PAGE_SIZE);
-	for (n = 0; n < RANDOM_STATES / STATES_PER_VCPU; n++) {
-		change_state(t);
-		random_filter(t);
-		try_recalc(t, false);
-		try_again(t);
-		memcpy(t->before, t->hw, PAGE_SIZE);
-	}
-	finish_counted(t);
-}
-
-#define KUNIT_CASES_UNCHANGED KUNIT_CASE(msr_intercept_unchanged),
-#else /* 7.3 and later */
-#define KUNIT_CASES_UNCHANGED
-#endif
-
-/*
  * LBR MSRs, which KVM passes through when perf gives them to the guest.  There is
  * no checksum of these bitmaps, as many kernels leave their bits as they are when
  * the filter changes.
@@ -926,9 +888,9 @@ static struct kunit_case msr_intercept_cases[] = {
 	KUNIT_CASE(msr_intercept_ranges),
 	KUNIT_CASE(msr_intercept_recalc),
 	KUNIT_CASE(msr_intercept_recalc_random),
-	KUNIT_CASES_UNCHANGED
 	KUNIT_CASE(msr_intercept_lbr),
 	KUNIT_CASES_PMU
+	KUNIT_CASE(msr_filter_range_end),
 	KUNIT_CASES_DENIED
 	KUNIT_CASES_REQUEST
 	{}

@@ -17,12 +17,25 @@ bool vmx_kunit_has_msr_bitmap(void)
 }
 EXPORT_SYMBOL_FOR_MODULES(vmx_kunit_has_msr_bitmap, "kvm-intel-kunit");
 
+bool vmx_kunit_msr_allowed(struct kvm_vcpu *vcpu, u32 msr, u32 type)
+{
+	return kvm_msr_allowed(vcpu, msr, type);
+}
+EXPORT_SYMBOL_FOR_MODULES(vmx_kunit_msr_allowed, "kvm-intel-kunit");
+
 #ifdef MAX_POSSIBLE_PASSTHROUGH_MSRS
 u32 vmx_kunit_possible_passthrough_msr(unsigned int slot)
 {
 	return vmx_possible_passthrough_msrs[slot];
 }
 EXPORT_SYMBOL_FOR_MODULES(vmx_kunit_possible_passthrough_msr, "kvm-intel-kunit");
+
+/* Call only while there are no vCPUs, as all of them have the same slots. */
+void vmx_kunit_set_possible_passthrough_msr(unsigned int slot, u32 msr)
+{
+	vmx_possible_passthrough_msrs[slot] = msr;
+}
+EXPORT_SYMBOL_FOR_MODULES(vmx_kunit_set_possible_passthrough_msr, "kvm-intel-kunit");
 
 void vmx_kunit_msr_filter_changed(struct kvm_vcpu *vcpu)
 {

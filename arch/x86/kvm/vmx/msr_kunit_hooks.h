@@ -9,10 +9,12 @@
 #include "vmx.h"
 
 bool vmx_kunit_has_msr_bitmap(void);
+bool vmx_kunit_msr_allowed(struct kvm_vcpu *vcpu, u32 msr, u32 type);
 
 /* 5.10 - 6.16, i.e. kernels with vmx->shadow_msr_intercept */
 #ifdef MAX_POSSIBLE_PASSTHROUGH_MSRS
 u32 vmx_kunit_possible_passthrough_msr(unsigned int slot);
+void vmx_kunit_set_possible_passthrough_msr(unsigned int slot, u32 msr);
 void vmx_kunit_msr_filter_changed(struct kvm_vcpu *vcpu);
 #else
 void vmx_kunit_set_intercept_for_msr(struct kvm_vcpu *vcpu, u32 msr, int type,
