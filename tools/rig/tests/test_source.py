@@ -378,8 +378,11 @@ class Source(Repository):
                             *words], check=True, capture_output=True)
 
         def commit(file, lines, what):
-            with open(tree / "arch/x86/kvm" / file, "a", encoding="utf-8") as out:
-                out.write(lines)
+            path = tree / "arch/x86/kvm" / file
+            old = path.read_text() if path.exists() else ""
+            # None removes the last line.
+            path.write_text(old + lines if lines is not None else
+                            "".join(old.splitlines(True)[:-1]))
             git("add", ".")
             git("commit", "-q", "-m", what)
 
@@ -409,6 +412,12 @@ class Source(Repository):
             ("+0001", "2", "KVM: x86.c of two words"),
             ("+0003", "1", "KVM: vmx.c of two words")])
         self.assertEqual(len({commit for _, commit, _, _ in found}), 3)
+
+    def test_cumulate_has_patches_that_only_remove_lines(self):
+        done = self.stacked(("x86.c", None), ("vmx.c", "c\n"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([line.split(" ")[0] for line in done.stdout.splitlines()],
+                         ["unpatched", "+0001", "+0002"])
 
     def test_cumulate_ends_with_the_series(self):
         """Where a change of KVM is left out of the states, that is not it."""
