@@ -40,6 +40,8 @@ static const struct {
 	{ "reads denied by default",
 	  { .flags = KVM_MSR_FILTER_DEFAULT_DENY,
 	    .ranges = { { KVM_MSR_FILTER_WRITE, 1, MSR_IA32_TSC_DEADLINE, allow } } } },
+	{ "x2APIC's ICR denied",
+	  { .ranges = { { KVM_MSR_FILTER_WRITE, 1, APIC_BASE_MSR + (APIC_ICR >> 4), deny } } } },
 	{ "filter removed" },
 };
 
@@ -73,6 +75,7 @@ static int run_writes(struct kvm_vcpu *vcpu, u32 exit_reason, u64 first_value)
 		if (vcpu->run->exit_reason == exit_reason)
 			return nr;
 		TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_X86_WRMSR);
+		TEST_ASSERT_EQ(vcpu->run->msr.reason, KVM_MSR_EXIT_REASON_FILTER);
 		TEST_ASSERT_EQ(vcpu->run->msr.index, MSR_IA32_TSC_DEADLINE);
 		TEST_ASSERT_EQ(vcpu->run->msr.data, first_value + nr);
 		vcpu->run->msr.error = 0;
@@ -161,8 +164,7 @@ TEST(no_irqchip)
 	struct kvm_vcpu *vcpu;
 	struct kvm_regs regs;
 
-	vm_enable_cap(vm, KVM_CAP_X86_USER_SPACE_MSR,
-		      KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER);
+	vm_enable_cap(vm, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, 0, 0, 1, 0);
 	memcpy(addr_gpa2hva(vm, 0), &real_mode_code,
 	       &real_mode_code_end - &real_mode_code);

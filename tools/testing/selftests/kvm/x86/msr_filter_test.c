@@ -165,7 +165,7 @@ static struct msr_outcome expected_outcome(const struct test_msr *msr, bool writ
 	return expected;
 }
 
-/* Whoever handles the access also gets or provides the value. */
+/* Verify the value where the access is handled. */
 static void check_access(const struct test_msr *msr, bool write,
 			 const struct kvm_msr_filter *filter)
 {
@@ -174,8 +174,10 @@ static void check_access(const struct test_msr *msr, bool write,
 	u64 new = MSR_VALUE_WRITTEN & msr->bits;
 	char when[32] = "no filter";
 
-	if (filter)
+	if (filter >= filters && filter < filters + ARRAY_SIZE(filters))
 		snprintf(when, sizeof(when), "filter %ld", filter - filters);
+	else if (filter)
+		strcpy(when, "other filter");
 	if (msr->kind == PLAIN)
 		vcpu_set_msr(vcpu, msr->index, old);
 	else if (msr->index == MSR_IA32_TSC)
@@ -217,7 +219,7 @@ static void check_filters(int nr_filters)
 
 	check_all(NULL);
 	for (i = 0; i < nr_filters; i++) {
-		/* The vCPU must not care about filters that were replaced. */
+		/* Filters that were replaced must have no effect. */
 		if (i % 3 == 1)
 			vm_set_msr_filter(vm, filters[i].flags ? &msr_filter_none :
 								 &deny_all);
@@ -351,7 +353,7 @@ TEST(x2apic)
 static const struct {
 	struct kvm_msr_filter filter;
 	int error;
-	/* The first bitmap ends at this offset from the end of memory. */
+	/* The first bitmap, in longs, ends at this offset from the end of memory. */
 	int end;
 } bad[] = {
 	{ { .flags = 2, .ranges = { ONE(FILTER_RW, MSR_GS_BASE, deny) } }, EINVAL },
@@ -381,12 +383,14 @@ TEST(bad_input)
 	const struct kvm_msr_filter deny_reads = ALLOW(ONE(FILTER_R, MSR_FS_BASE, deny));
 	struct kvm_msr_filter filter;
 	int i, ret, size = getpagesize();
-	u8 *end;
+	u8 *mem, *end;
 
 	create_vm();
 	add_vcpu(guest_access_msrs);
-	end = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) + size;
+	mem = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(mem != MAP_FAILED, "mmap() failed");
+	end = mem + size;
 	TEST_ASSERT(!mprotect(end, size, PROT_NONE), "mprotect() failed");
 
 	vm_set_msr_filter(vm, &deny_reads);
@@ -394,7 +398,8 @@ TEST(bad_input)
 		filter = bad[i].filter;
 		if (bad[i].end)
 			filter.ranges[0].bitmap =
-				end + bad[i].end - DIV_ROUND_UP(filter.ranges[0].nmsrs, 8);
+				end + bad[i].end -
+				DIV_ROUND_UP(filter.ranges[0].nmsrs, 64) * sizeof(long);
 		ret = __vm_ioctl(vm, KVM_X86_SET_MSR_FILTER, &filter);
 		TEST_ASSERT(ret == -1 && errno == bad[i].error,
 			    "Filter %d: %d (%s), expected %s", i, ret,
@@ -407,8 +412,8 @@ TEST(bad_input)
 	TEST_ASSERT(ret == -1 && errno == EFAULT, "Half a filter: %d", ret);
 
 	/* A bitmap that ends right at the end of memory is good. */
-	filter = bad[15].filter;
-	filter.ranges[0].bitmap = end - 8;
+	filter = (struct kvm_msr_filter)
+		ALLOW(MSR_RANGE(FILTER_RW, MSR_GS_BASE, 64, end - 8));
 	vm_set_msr_filter(vm, &filter);
 	expect(MSR_GS_BASE, 0, MSR_BY_USER, MSR_BY_USER, "denied");
 }

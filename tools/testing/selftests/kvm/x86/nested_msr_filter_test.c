@@ -38,9 +38,7 @@ static void expect_in_l1(enum msr_handler handler, const char *when)
 	expect(handler, when);
 }
 
-/*
- * All MSRs that KVM passes through to L2
- */
+/* MSRs that KVM passes through to L2 on any CPU, LSTAR on SVM, SPEC_CTRL on VMX */
 FIXTURE(passed_through) {
 };
 
