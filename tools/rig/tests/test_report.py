@@ -329,7 +329,7 @@ class Short(Reports):
         self.assertEqual(rows["make kselftest, as expected"]["6.1"], "missing")
         self.assertEqual(rows["random programs, failed of all"]["5.10"], "0/44")
         self.assertEqual([rows[name]["next"] for name in (
-            "lines run, of those in reach", "branches taken, likewise")], ["1/2", "1/2"])
+            "lines run, of those in reach", "branches taken, of those in reach")], ["1/2", "1/2"])
         self.assertIn(">", rows["an update, 16 ranges"]["5.10"])
 
     def test_coverage(self):
@@ -340,7 +340,7 @@ class Short(Reports):
         coverage.Coverage(self.functions, {}, [], [], {}).write(out / "coverage.json")
         rows = self.table()
         self.assertEqual(rows["lines run, of those in reach"]["next"], "1/1")
-        self.assertEqual(rows["branches taken, likewise"]["next"], "1/2")
+        self.assertEqual(rows["branches taken, of those in reach"]["next"], "1/2")
         (out / "coverage.json").unlink()
         self.assertEqual(self.table()["lines run, of those in reach"]["next"], "missing")
 

@@ -12,8 +12,8 @@ from . import curves, text
 
 README = Path("README")
 RESULTS = Path("tools/rig/RESULTS")
-SHORT = ("What came of it, in short: unpatched>patched where the two differ",
-         "  The cost ")
+SHORT = ("Results: unpatched>patched where the two differ",
+         "  An update is ")
 TESTS = ('What "make test-all" prints: unpatched>patched where the two differ',
          "  An instruction is ")
 SUITE = ('What "make kselftest" counts, of what is run on both variants',
@@ -296,7 +296,7 @@ def short_cells(runs):
             known = run.measured and not run.problems
             ran, n, taken, m = run.measured.in_reach() if known else (0, 0, 0, 0)
             yield "lines run, of those in reach", f"{ran}/{n}" if known else "missing"
-            yield "branches taken, likewise", f"{taken}/{m}" if known else "missing"
+            yield "branches taken, of those in reach", f"{taken}/{m}" if known else "missing"
         if run.what == "tests" and run.found:
             for name, value in figures(run.found):
                 if name.startswith("filter of "):
