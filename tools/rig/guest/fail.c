@@ -572,7 +572,8 @@ static void sweep_vm(const struct part *part, struct tally *tally)
 
 /*
  * A filter is an allocation and a copy, and so is each of its bitmaps; slab that
- * lacks a page tries once more with less.  A vCPU: itself, its MCE banks, its FPU,
+ * lacks a page tries once more with less.  Removing it is a copy, and in some kernels
+ * an allocation.  A vCPU: itself, its MCE banks, its FPU,
  * its emulator, and a file with its name; and pages for kvm_run, for PIO, the VMCS
  * and the MSR bitmap.  With an irqchip it has an APIC, with a page of registers.  A
  * VM: four buses, and a file; and pages, for want of which 7.3 was seen to fail twice,
@@ -580,7 +581,7 @@ static void sweep_vm(const struct part *part, struct tally *tally)
  * worth minutes of emulation.
  */
 #define WITH_RANGES	{ { 1 + NR_RANGES, 1 + NR_RANGES }, { 0, 1 } }
-#define WITHOUT_RANGES	{ { 1, 1 }, { 0, 1 } }
+#define REMOVAL		{ { 0, 1 }, { 0, 1 } }
 
 static const struct part parts[] = {
 	{ "filter, another", "old filter in force", sweep_filter,
@@ -588,7 +589,7 @@ static const struct part parts[] = {
 	{ "filter, one that denies the same", "old filter in force", sweep_filter,
 	  .old = &one, .new = &same, .min = WITH_RANGES },
 	{ "filter, none any more", "old filter in force", sweep_filter,
-	  .old = &one, .new = &none, .min = WITHOUT_RANGES },
+	  .old = &one, .new = &none, .min = REMOVAL },
 	{ "filter, after none", "no filter in force", sweep_filter,
 	  .old = &none, .new = &one, .min = WITH_RANGES },
 	{ "filter, a VM's first", "no filter in force", sweep_filter,

@@ -41,7 +41,6 @@ struct msr_kunit {
 	struct kunit *test;
 
 	struct kvm_vmx *kvm_vmx;
-	int srcu_idx;
 	struct vcpu_vmx *vmx;
 	struct vcpu_vmx *vmx_before;
 
@@ -619,8 +618,6 @@ static int begin_fixture(struct kunit *test, struct msr_kunit *t, u64 seed)
 
 	if (init_srcu_struct(&t->kvm_vmx->kvm.srcu))
 		return -ENOMEM;
-	/* KVM looks up the filter, as vCPUs do when they recalculate intercepts. */
-	t->srcu_idx = srcu_read_lock(&t->kvm_vmx->kvm.srcu);
 	test->priv = t;
 	return 0;
 }
@@ -631,7 +628,6 @@ static void end_fixture(struct kunit *test)
 
 	if (!t)
 		return;
-	srcu_read_unlock(&t->kvm_vmx->kvm.srcu, t->srcu_idx);
 	cleanup_srcu_struct(&t->kvm_vmx->kvm.srcu);
 }
 

@@ -46,7 +46,10 @@ EXPORT_SYMBOL_FOR_MODULES(vmx_kunit_msr_filter_changed, "kvm-intel-kunit");
 void vmx_kunit_set_intercept_for_msr(struct kvm_vcpu *vcpu, u32 msr, int type,
 				     bool set)
 {
+	int idx = srcu_read_lock(&vcpu->kvm->srcu);
+
 	vmx_set_intercept_for_msr(vcpu, msr, type, set);
+	srcu_read_unlock(&vcpu->kvm->srcu, idx);
 }
 EXPORT_SYMBOL_FOR_MODULES(vmx_kunit_set_intercept_for_msr, "kvm-intel-kunit");
 
@@ -66,12 +69,14 @@ void vmx_kunit_recalc_intercepts(struct kvm_vcpu *vcpu, bool mediated_pmu)
 {
 	struct vmcs *vmcs = __this_cpu_read(current_vmcs);
 	const bool enabled = enable_mediated_pmu;
+	int idx = srcu_read_lock(&vcpu->kvm->srcu);
 
 	__this_cpu_write(current_vmcs, to_vmx(vcpu)->loaded_vmcs->vmcs);
 	enable_mediated_pmu = mediated_pmu;
 	vmx_recalc_intercepts(vcpu);
 	enable_mediated_pmu = enabled;
 	__this_cpu_write(current_vmcs, vmcs);
+	srcu_read_unlock(&vcpu->kvm->srcu, idx);
 }
 EXPORT_SYMBOL_FOR_MODULES(vmx_kunit_recalc_intercepts, "kvm-intel-kunit");
 #endif
