@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The series in patches/: their order, their patches, and what each needs.
+"""The series of patches/next: their order, their patches, and what each needs.
 
-A folder of patches/ is one series, unless it has series.json: then it has a folder
-for each series, in the order of that file, which says what each is for and which
-others it needs.  Without such a need, a series applies to the base alone.
+patches/next has a folder for each series, in the order of its series.json, which says
+what each is for and which others it needs.  Without such a need, a series applies to
+the base alone.
+
+The rest of this package puts these, or the topics of patches/stable, on a tree of the
+user's.  It needs git and the standard library alone.
 """
 
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Optional, Tuple
 
-from .errors import Wrong
+from ..errors import Wrong
 
 PATCHES = Path("patches")
 # More than these are hard to review.
@@ -23,17 +26,20 @@ PATCH_NAME = re.compile(r"(\d{4})-KVM-.*\.patch")
 @dataclass(frozen=True)
 class Series:
     folder: str			# of patches/
-    name: str			# the same, or that of a folder in it
+    name: str			# of a folder in it
     what: str = ""		# its purpose, a line
     needs: Tuple[str, ...] = ()	# other series of the same folder
+    made: Optional[Path] = None	# of patches/stable: where those for a tree are
 
     @property
     def path(self) -> Path:
-        return PATCHES / self.folder / ("" if self.name == self.folder else self.name)
+        return self.made or PATCHES / self.folder / (
+            "" if self.name == self.folder else self.name)
 
     @property
     def cover(self) -> Path:
-        return self.path / "0000-cover-letter.patch"
+        return self.path / ("0000-cover-letter.txt" if self.made else
+                            "0000-cover-letter.patch")
 
     def patches(self) -> List[Path]:
         return sorted(path for path in self.path.glob("0*.patch")
@@ -79,14 +85,20 @@ def patches(folder: str) -> List[Path]:
     return [path for one in read(folder) for path in one.patches()]
 
 
-def subject(patch: Path) -> str:
-    """Of a patch, without what is in brackets."""
-    header = patch.read_text().split("\n\n", 1)[0]
-    found = re.search(r"^Subject: ((?:.*)(?:\n[ \t].*)*)", header, re.M)
+def subject_of(header: str) -> str:
+    """Of a patch's header, without what is in brackets."""
+    found = re.search(r"^Subject: ((?:.*)(?:\n[ \t].*)*)", header.split("\n\n", 1)[0], re.M)
     if not found:
-        raise Wrong(f"{patch} has no subject")
+        return ""
     text = re.sub(r"\s*\n[ \t]+", " ", found[1])
     return re.sub(r"^\[[^]]*\] ", "", text)
+
+
+def subject(patch: Path) -> str:
+    found = subject_of(patch.read_text())
+    if not found:
+        raise Wrong(f"{patch} has no subject")
+    return found
 
 
 def lint(folder: str) -> Iterator[str]:
