@@ -8,7 +8,7 @@ VMX ?= auto
 KSRC ?=
 V ?= 0
 JOBS ?= $(shell nproc)
-export SEED PROGRAMS UNPATCHED KUT
+export SEED PROGRAMS UNPATCHED KUT TOPICS SKIP STABLE
 export KSRC KCONFIG KEXTRA TREE VMX V CACHE MIRROR PIN JOBS FAULTS FLAVOURS TESTS FRESH BOOT_LIMIT BOOT_STALL QEMU_ACCEL
 
 RIG := tools/rig
@@ -43,7 +43,7 @@ rig = exec $(STEPS)/locked $(MAKE) -f $(RIG)/Makefile BASE=$(BASE) VMX=$(VMX) KS
 	AGAIN="$(AGAIN)" OWN="$(OWN)" FAULT="$(FAULT)" FLAVOURS="$(FLAVOURS)" STOCK="$(STOCK)"
 
 .PHONY: help run kselftest faults bench fuzz debug-kernel coverage vmm nested host-test test test-all lint check \
-	tree apply patches mbox releases readme report compare pictures setup clean distclean
+	tree apply export post patches mbox releases readme report compare pictures setup clean distclean
 
 help:
 	@echo 'KVM x86: MSR filter fixes, and a rig that tests them'
@@ -69,10 +69,11 @@ help:
 	@echo '  make test-all  everything above for all kernels; resumes if interrupted'
 	@echo '                 (FRESH=1: starts over)'
 	@echo '  make apply     git am the series to KSRC, on a new branch there'
+	@echo '  make export    write the patches for KSRC into OUT, for git am and quilt'
+	@echo '  make post      write SERIES of patches/next for KSRC as mails: build/post/SERIES'
 	@echo '  make tree      unpack the source and apply the series: build/BASE/src'
 	@echo '  make patches   regenerate the patches that carry files of this repository'
-	@echo '  make mbox      write each folder and series as an mbox: build/FOLDER.mbox,'
-	@echo '                 build/next/SERIES.mbox'
+	@echo '  make mbox      write each series of patches/next as build/next/SERIES.mbox'
 	@echo '  make releases  write the results for BASE or KSRC into the table of trees'
 	@echo '  make readme    write all results into README and tools/rig/RESULTS'
 	@echo '  make report    write the last results as one page and as JUnit XML:'
@@ -85,6 +86,9 @@ help:
 	@echo
 	@echo '  BASE=$(BASE)      the kernel: $(BASES)'
 	@echo '  KSRC=DIR       a kernel tree, which is not modified'
+	@echo '  TOPICS=A,B     apply or export only these topics: names, fixes, speed'
+	@echo '  SKIP=A,B       leave out these topics'
+	@echo '  STABLE=6.6.y   the stable tree that "make export" is for'
 	@echo '  TREE=NAME      the name of KSRC in the table of trees'
 	@echo '  KCONFIG=FILE   a .config for the builds of "make check", not the rig'\''s'
 	@echo '  KEXTRA=FILE    options on top of the rig'\''s, for a tree that needs more'
@@ -167,12 +171,17 @@ test-all:
 	@$(RIG)/setup all lint report browser check kselftest debug vmm stock
 	@$(RIGLIB) stages test-all $(if $(NAMED),$(NAMED),$(BASES))
 
-apply:
-	@[ -n "$(KSRC)" ] || { echo 'make: which tree? make apply KSRC=/path/to/linux' >&2; exit 1; }
-	@$(STEPS)/source apply "$(KSRC)"
+# With any python3 from 3.9 on and git, and nothing else.
+FOR_TREE := exec env PYTHONPATH=$(RIG) python3 -B -m riglib.series
+
+apply export post:
+	@[ -n "$(KSRC)" ] || { echo 'make: which tree? make $@ KSRC=/path/to/linux' >&2; exit 1; }
+	@$(if $(filter export,$@),[ -n "$(OUT)" ] || { echo 'make: to where? make $@ KSRC=$(KSRC) OUT=DIR' >&2; exit 1; })
+	@$(if $(filter post,$@),[ -n "$(SERIES)" ] || { echo 'make: which series? make $@ SERIES=01-nested KSRC=$(KSRC)' >&2; exit 1; })
+	@$(FOR_TREE) $@ $(if $(filter post,$@),"$(SERIES)") "$(KSRC)" $(if $(filter export,$@),"$(OUT)")
 
 mbox:
-	@for f in patches/*/ patches/*/*/; do [ -f "$${f}0001-"* ] || continue; \
+	@for f in patches/next/*/; do \
 		f=$${f#patches/} && f=$${f%/} && \
 		$(STEPS)/mbox patches/$$f build/$$f.mbox && echo "  MBOX    build/$$f.mbox"; done
 

@@ -62,6 +62,7 @@ from . import (bench, boot, browser, check, children, compare, coverage, example
                faults, fuzz, generated, host, judge, kut, machines, overlay, pack, plan,
                record, releases, report, results, series, stages, tables)
 from .errors import Wrong
+from .series import topics
 from .views import coverage as covered, curves, junit, page, readme, tap, terminal, text
 
 
@@ -404,8 +405,7 @@ def add_overlay(tree, folder):
 
 
 def check_patches():
-    return say([*generated.check(), *(line for folder in sorted(tables.folders())
-                                      for line in series.lint(folder))])
+    return say([*generated.check(), *series.lint("next"), *topics.lint()])
 
 
 def check_examples(*folder):

@@ -64,15 +64,25 @@ class Tree:
         self.folder = (self.dir / "series").read_text().strip()
         self.work = self.dir / "check"
         self.src = self.work / "src"
-        # Those that this kernel does not have already.
-        self.wanted = {series.PATCHES / self.folder / line for line in
-                       (self.dir / "src/.rig-patches").read_text().split()}
+        # Those that are for this kernel, as made for it, and where they are from.
+        self.made = self.dir.relative_to(Path.cwd()) / "patches"
+        lines = [line.split() for line in
+                 (self.dir / "src/.rig-patches").read_text().splitlines()]
+        self.wanted = {series.PATCHES / source if self.folder == "next" else
+                       self.made / name: source for name, source in lines}
 
     def of(self, one: Series) -> List[Path]:
         return [path for path in one.patches() if path in self.wanted]
 
     def series(self) -> List[Series]:
+        if self.folder != "next":
+            return [Series("stable", "patches", made=self.made)]
         return [one for one in series.read(self.folder) if self.of(one)]
+
+    def name(self, one: Series, patch: Path) -> str:
+        """What a patch is called: "01-nested/0001", "nested-vmx/6.0"."""
+        source = self.wanted[patch].removeprefix("stable/").removesuffix(".patch")
+        return f"{one.name}/{patch.name[:4]}" if self.folder == "next" else source
 
     def run(self, *command: object, env: Dict[str, str] = DEBIAN,
             text: str = "") -> "subprocess.CompletedProcess[str]":
@@ -344,7 +354,7 @@ class Tree:
     def quilt(self) -> Iterator[str]:
         """As Debian's debian/bin/test-patches does it, and dpkg-source."""
         listed = self.work / "quilt-series"
-        top = series.PATCHES / self.folder
+        top = series.PATCHES / "next" if self.folder == "next" else self.made
         listed.write_text("".join(f"{path.relative_to(top)}\n" for one in self.series()
                                   for path in self.of(one)))
         env = {**DEBIAN, "QUILT_PATCHES": str(top.resolve()),
@@ -398,28 +408,6 @@ class Tree:
                 yield from done.stdout.strip().split("\n")[-8:]
         self.checkout("base")
 
-    def applies_to(self, kernel: str) -> Iterator[str]:
-        """The series on the base with the lines around it as another kernel has them,
-        less what these lines show that it has already: patches/contexts."""
-        self.checkout("base")
-        for line in (series.PATCHES / "contexts").read_text().split("\n"):
-            words = line.split(maxsplit=3)
-            if words[:2] == [self.folder, kernel]:
-                self.run("sed", "-i", "-e", words[3], words[2])
-        if not self.git("diff", "--quiet").returncode:
-            yield f"patches/contexts changes nothing for {kernel}"
-        self.git("commit", "-q", "-a", "-m", kernel)
-        done = subprocess.run([STEPS / "source", "patches", self.src, self.folder],
-                              text=True, capture_output=True, check=False)
-        if done.returncode:
-            yield done.stderr.strip()
-        for patch in done.stdout.split():
-            wrong = list(self.applies(series.PATCHES / self.folder / patch))
-            yield from wrong
-            if wrong:
-                break
-        self.checkout("base")
-
 
 def jobs() -> int:
     return int(os.environ.get("JOBS") or os.cpu_count() or 1)
@@ -436,15 +424,8 @@ def explain(log: Path) -> Iterator[str]:
     yield from (done.stdout.strip() or f"see {log}").split("\n")
 
 
-def contexts(folder: str) -> List[str]:
-    """The kernels of patches/contexts that a folder is tried on."""
-    lines = (series.PATCHES / "contexts").read_text().split("\n")
-    return list(dict.fromkeys(line.split()[1] for line in lines
-                              if line.startswith(f"{folder} ")))
-
-
 def of_patch(tree: Tree, one: Series, patch: Path, last: bool) -> Iterator[Check]:
-    name = f"{one.name}/{patch.name[:4]}"
+    name = tree.name(one, patch)
     files = files_of(patch)
     touches_kvm = any(file.startswith("arch/") for file in files)
     yield Check(f"{name}: git am", lambda: tree.applies(patch))
@@ -500,9 +481,6 @@ def checks(tree: Tree, own: bool) -> Iterator[Check]:
                     tree.tests_install)
     yield Check(f"{folder}: patches/releases has each release, and its lines still hold",
                 lambda: releases.check(folder))
-    for kernel in contexts(folder):
-        yield Check(f"{folder}: git am where the lines around are those of {kernel}",
-                    lambda kernel=kernel: tree.applies_to(kernel))
 
 
 def carry_out(all_checks: List[Check], path: Path) -> List[Line]:

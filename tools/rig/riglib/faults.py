@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from . import children, plan as plans, series as all_series, tables
+from . import children, plan as plans, tables
 from .errors import Wrong
 
 STEPS = Path("tools/rig/steps")
@@ -58,10 +58,10 @@ def apply(fault, src):
     new.replace(path)
 
 
-def added(series):
-    """The lines that a series adds to each file of the kernel."""
+def added(folder):
+    """The lines that the patches on a tree add to each file of the kernel."""
     lines, path = {}, None
-    for patch in all_series.patches(series):
+    for patch in sorted((Path(folder) / "patches").glob("0*.patch")):
         for line in patch.read_text().split("\n"):
             if line.startswith("+++ b/"):
                 path = line[6:]
@@ -89,7 +89,7 @@ def chosen(folder, own=False, pattern=None, flavour=""):
     found = [fault for fault in tables.faults(series, pattern)
              if fault.flavour == flavour]
     if own:
-        lines = added(series)
+        lines = added(folder)
         found = few([fault for fault in found if any(
             fault.old in line for line in lines.get(fault.file, ()))])
     return found

@@ -21,7 +21,7 @@ KUNIT_MODULE = "kvm-intel-kunit"
 
 
 def files(folder: str) -> List[str]:
-    """The files of the table overlay for the kernels of a folder of patches/."""
+    """The files of the table overlay for the kernels of a range."""
     return [row["file"] for row in tables.read("overlay")
             if tables.holds_for(row["kernels"], folder, folder)]
 
@@ -135,7 +135,7 @@ def add_selftests(tree: Path, folder: str, arch: str) -> Iterator[str]:
 
 
 def add(tree: str, folder: str) -> Iterator[str]:
-    """Copy the overlay of a folder of patches/ into a tree; the files that changed."""
+    """Copy the overlay of a range of kernels into a tree; the files that changed."""
     top = Path(tree)
     yield from add_kunit(top, folder)
     arch = selftests_arch(top, folder)

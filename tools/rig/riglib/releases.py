@@ -18,6 +18,7 @@ from pathlib import Path
 
 from . import holes, ktap, results, series, tables
 from .errors import Wrong
+from .series import topics
 
 PATH = tables.PATCHES / "releases"
 # The last release before the next major number.
@@ -82,25 +83,20 @@ def ranges(found):
     return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in parts)
 
 
-def identity(path):
-    """What the table patches/upstream calls a patch: "0001" or "01-nested/0001"."""
-    return re.match(r"(?:.*/)?\d{4}(?=-)", str(path))[0]
-
-
 def numbered(folder):
-    """{number: path} of a folder's patches: what their names begin with or, where a
-    folder has a folder for each series, their places in the order of all."""
-    found = series.patches(folder)
-    if (tables.PATCHES / folder / "series.json").exists():
-        return dict(enumerate(found, 1))
-    return {int(path.name[:4]): path for path in found}
+    """{number: paths}: of patches/next each patch by its place in the order of all, of
+    patches/stable each topic, with its variants."""
+    if folder == "next":
+        return {n: [path] for n, path in enumerate(series.patches(folder), 1)}
+    return {n: [variant.path for variant in topic.variants]
+            for n, topic in enumerate(topics.Stable().topics, 1)}
 
 
-def numbers_of(folder, names):
-    """The numbers of patches whose names, within the folder, are given."""
-    number = {identity(path.relative_to(tables.PATCHES / folder)): n
-              for n, path in numbered(folder).items()}
-    return sorted(number[name] for name in map(identity, names) if name in number)
+def numbers_of(folder, sources):
+    """The numbers of patches whose paths in patches/ are given."""
+    return sorted(n for n, paths in numbered(folder).items()
+                  if any(str(path.relative_to(series.PATCHES)) in sources
+                         for path in paths))
 
 
 def wanted_lines(folder, which):
@@ -108,12 +104,14 @@ def wanted_lines(folder, which):
     that they take away, and those around."""
     digest, patches = hashlib.sha256(), numbered(folder)
     for number in which:
-        if number not in patches:
-            raise Wrong(f"patches/{folder} has no patch {number}")
-        for file, parts in itertools.groupby(hunks(patches[number].read_text()),
-                                             operator.itemgetter(0)):
-            for line in (f"--- a/{file}", *(line for part in parts for line in part[2])):
-                digest.update(line.encode() + b"\n")
+        if number not in patches or not all(path.exists() for path in patches[number]):
+            raise Wrong(f"{folder}: there is no patch {number}")
+        for path in patches[number]:
+            for file, parts in itertools.groupby(hunks(path.read_text()),
+                                                 operator.itemgetter(0)):
+                for line in (f"--- a/{file}",
+                             *(line for part in parts for line in part[2])):
+                    digest.update(line.encode() + b"\n")
     return digest.hexdigest()[:12]
 
 
@@ -195,7 +193,8 @@ def row_of(name, tree):
     if not tree:
         tree = f"Debian {said[1]}" if name != "ksrc" else Path(said[2]).name
     of = (folder / "series").read_text().strip()
-    took = numbers_of(of, (folder / "src/.rig-patches").read_text().split())
+    took = numbers_of(of, {line.split()[1] for line in
+                           (folder / "src/.rig-patches").read_text().splitlines()})
     seen = seen_in(folder, since)
     return Row(release, tree, time.strftime("%Y-%m-%d"), of, ranges(took),
                wanted_lines(of, took), count(folder / "check/check.tap", since),
@@ -246,13 +245,12 @@ def releases_of(folder):
 
 
 def for_all(folder):
-    """The patches of a folder that no kernel of it goes without: those that the table
-    patches/upstream has no row of."""
-    upstream = (tables.PATCHES / "upstream").read_text()
-    conditional = {f"{name}-" for row in upstream.split("\n")
-                   if row.startswith(f"{folder}\t")
-                   for name in row.split("\t")[1].split(",") if name != "-"}
-    return set(numbered(folder)) - set(numbers_of(folder, conditional))
+    """The patches that no kernel of a range goes without."""
+    if folder == "next":
+        return {n for n, (path,) in numbered(folder).items()
+                if "-KVM-selftests-" not in path.name}
+    return {n for n, topic in enumerate(topics.Stable().topics, 1)
+            if not topic.has and not topic.not_for}
 
 
 def check(folder):

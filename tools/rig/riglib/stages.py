@@ -49,7 +49,7 @@ def of_kernel(kernel, more, first):
     the faults in the lines of the series, and each boot twice.  Where the table unreached
     knows nothing of a kernel, there is no telling what the tests should cover."""
     if kernel == "ksrc":
-        # Which faults its folder of patches/ has is not known before it is here.
+        # Which range of kernels it is of, and so its faults, is not known before it is here.
         make, faults = ["make", f"KSRC={os.environ.get('KSRC', '')}"], tables.faults()
         names, covered = set(), False
     else:

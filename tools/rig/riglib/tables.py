@@ -71,7 +71,7 @@ def flavours(target=None):
 
 
 def holds_for(value, kernel, series=None):
-    """Whether a list of kernels, or of folders of patches/, has this one."""
+    """Whether a list of kernels, or of generations of them, has this one."""
     return value == "*" or bool({kernel, series} & set(value.split(",")))
 
 
@@ -96,7 +96,7 @@ class Fault:
 
 
 def faults(series=None, pattern=None):
-    """The faults of a folder of patches/, or all, whose names match."""
+    """The faults of a generation of kernels, or all, whose names match."""
     path = TABLES / "faults"
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",),
                                        comment_prefixes=("#",),
@@ -131,8 +131,12 @@ def regex(text, variable):
         raise Wrong(f"{variable}={text} is no regular expression: {error}") from None
 
 
+# What generations of kernels are called: those that patches/stable is for, and next.
+RANGES = ("v5.10-v5.19", "v6.0-v6.16", "v6.17-v7.2")
+
+
 def folders():
-    return {path.parent.name for path in PATCHES.glob("*/series")}
+    return {*RANGES, "next"}
 
 
 def hidden(rows):
@@ -181,7 +185,7 @@ def lint():
             return
     for row in kernels().values():
         if row["series"] not in folders():
-            yield f"kernels: {row['name']}: patches/{row['series']} is not there"
+            yield f"kernels: {row['name']}: there is no {row['series']}"
         if row["borrows"] not in known:
             yield f"kernels: {row['name']}: it borrows of an unknown {row['borrows']}"
     tests = read("tests")
@@ -273,7 +277,7 @@ def lint():
         if fault.flavour and not fault.says:
             yield f"{title}: what is the kernel to say of it?"
         if fault.series not in folders():
-            yield f"{title}: patches/{fault.series} is not there"
+            yield f"{title}: there is no {fault.series}"
         if fault.caught_by not in ("selftests", "KUnit", "selftests and KUnit",
                                    "nobody", "the kernel"):
             yield f"{title}: cannot be caught by {fault.caught_by}"

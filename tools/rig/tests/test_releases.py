@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The table of trees, and what steps/source tells of a tree by its code."""
 
+import json
 import os
 import shutil
-import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -57,27 +57,27 @@ class Places(common.Test):
 
 
 class Folder(common.Test):
-    """In a folder of its own, with a series v6.18-v7.1 of one patch."""
+    """In a folder of its own, with a topic of one patch."""
 
     def setUp(self):
         self.top = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.top)
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(self.top)
-        self.series = Path("patches/v6.18-v7.1")
+        self.series = Path("patches/stable/a")
         self.series.mkdir(parents=True)
+        self.topics({"name": "a"})
         self.patch("1")
         self.build = Path("build/ksrc")
         for name, text in (("src/Makefile", "VERSION = 7\nPATCHLEVEL = 0\n"
                                             "SUBLEVEL = 3\nEXTRAVERSION =\n"),
                            ("src/.rig-version", "7.0.3 from /home/me/linux abc\n"),
-                           ("src/.rig-patches", "0001-KVM-x.patch\n"),
+                           ("src/.rig-patches", "0001-KVM-x.patch stable/a/5.10.patch\n"),
                            ("series", "v6.18-v7.1\n"), ("applied", "")):
             path = self.build / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         releases.PATH.write_text("# heading\n")
-        Path("patches/upstream").write_text("# heading\n")
         os.environ["KSRC"] = "/home/me/linux"
         self.addCleanup(os.environ.pop, "KSRC")
         self.load = self.instead_of(results, "load")
@@ -88,8 +88,14 @@ class Folder(common.Test):
         self.addCleanup(patched.stop)
         return patched.start()
 
+    def topics(self, *these):
+        Path("patches/stable/series.json").write_text(json.dumps({
+            "code": {"x": {"file": "f.c", "text": "x"}}, "kernels": [], "topics": [
+                {"what": "", "kind": "fix", "variants": {"5.10": []}, **one}
+                for one in these]}))
+
     def patch(self, value, context="{"):
-        (self.series / "0001-KVM-x.patch").write_text(
+        (self.series / "5.10.patch").write_text(
             (PATCH % value).replace(" {\n", f" {context}\n"))
 
     def tap(self, text):
@@ -251,19 +257,18 @@ class Holds(Folder):
 
     def test_a_patch_that_is_gone_does(self):
         self.row()
-        (self.series / "0001-KVM-x.patch").unlink()
+        (self.series / "5.10.patch").unlink()
         self.assertRaises(Wrong, self.wrong)
 
     def test_a_patch_that_has_come_since_does(self):
         self.row()
-        (self.series / "0002-KVM-y.patch").write_text(PATCH % "2")
+        self.topics({"name": "a"}, {"name": "b"})
         self.assertIn("7.0.3, linux: not tried with patch 2, which is for all: make tree",
                       "".join(self.wrong()))
 
     def test_unless_it_is_not_for_all(self):
         self.row()
-        (self.series / "0002-KVM-y.patch").write_text(PATCH % "2")
-        Path("patches/upstream").write_text("v6.18-v7.1\t0002,0003\tno\t-\n")
+        self.topics({"name": "a"}, {"name": "b", "has": [{"if": ["x"], "why": "x"}]})
         self.assertNotIn("which is for all", "".join(self.wrong()))
 
     def test_the_newest_folder_has_no_last_release(self):
@@ -291,7 +296,7 @@ class ByItsCode(common.Test):
         steps.mkdir(parents=True)
         for name in ("lib.sh", "source"):
             shutil.copy(TOP / "tools/rig/steps" / name, steps)
-        for name in ("tools/rig/tables", "patches"):
+        for name in ("tools/rig/tables", "tools/rig/riglib", "patches"):
             (self.top / name).symlink_to(TOP / name)
         self.tree = self.top / "linux"
         self.file("MAINTAINERS")
@@ -329,42 +334,6 @@ class ByItsCode(common.Test):
         self.assertEqual(self.says("lender", self.tree), ["next"])
         self.file("tools/testing/selftests/kvm/x86_64/msr_filter_test.c")
         self.assertEqual(self.says("lender", self.tree), ["own"])
-
-    def selftests(self):
-        return [name for name in self.says("patches", self.tree, "next")
-                if "selftests" in name]
-
-    def test_selftests_are_left_out_where_there_is_no_place_for_them(self):
-        makefile = "tools/testing/selftests/kvm/Makefile.kvm"
-        self.assertEqual(self.selftests(), [])
-        self.file(makefile, "TEST_GEN_PROGS_x86_64 += x86_64/a\n")
-        self.assertEqual(self.selftests(), [])
-        self.file(makefile, "TEST_GEN_PROGS_x86 += x86/a\n")
-        self.assertGreater(len(self.selftests()), 5)
-
-    def test_apply_without_git_says_the_quilt_way(self):
-        done = self.source("apply", self.tree)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("quilt push -a", done.stdout)
-        self.assertIn("is not a git work tree", done.stderr)
-        listed = (self.top / "build/v6.17-v7.2.series").read_text()
-        self.assertIn("0001-KVM-nVMX-Heed-MSR-filter-changes", listed)
-
-    def test_apply_with_an_older_git_says_it_too(self):
-        (self.tree / "bin").mkdir()
-        git = self.tree / "bin/git"
-        git.write_text("#!/bin/sh\n[ \"$1\" = --version ] && "
-                       "echo git version 2.11.0 && exit\nexec /usr/bin/git \"$@\"\n")
-        git.chmod(0o755)
-        git_there = ["git", "-C", self.tree, "-c", "user.name=a", "-c", "user.email=b"]
-        subprocess.run([*git_there, "init", "-q"], check=True)
-        subprocess.run([*git_there, "add", "-A"], check=True)
-        subprocess.run([*git_there, "commit", "-q", "-m", "x"], check=True)
-        done = self.source("apply", self.tree,
-                           path=f"{self.tree}/bin:{os.environ['PATH']}")
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("quilt push -a", done.stdout)
-        self.assertIn("2.15 is needed", done.stderr)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,7 @@ class Repository(common.Test):
             folder.mkdir(parents=True)
         for name in ("lib.sh", "source"):
             shutil.copy(TOP / "tools/rig/steps" / name, steps)
+        (self.top / "tools/rig/riglib").symlink_to(TOP / "tools/rig/riglib")
         self.table = self.top / "tools/rig/tables/kernels"
         self.table.write_text(TABLE)
         for name in ("apt-get", "apt-cache"):
@@ -294,7 +295,7 @@ class Source(Repository):
     def deb(self, name, version, vmx="vmx_recalc_msr_intercepts"):
         """A small .deb with a kernel source that "range" knows the folder of."""
         tree, root = self.top / "tree/linux-source", self.top / "root"
-        for file, text in (("MAINTAINERS", ""), ("Makefile", "VERSION = 7\n"),
+        for file, text in (("MAINTAINERS", ""), ("Kbuild", ""), ("Makefile", "VERSION = 7\n"),
                            ("arch/x86/kvm/vmx/vmx.c", f"{vmx}\n"),
                            ("arch/x86/kvm/vmx/vmx.h", ""), ("arch/x86/kvm/msrs.c", ""),
                            ("arch/x86/kvm/vmx/nested.h", "")):
@@ -390,7 +391,8 @@ class Source(Repository):
         git("add", ".")
         git("commit", "-q", "-m", "base")
         git("branch", "base")
-        names = [f"{i:04}-KVM-a.patch" for i in range(1, len(patches) + 1)]
+        names = [f"{i:04}-KVM-a.patch stable/topic-{i}/5.10.patch"
+                 for i in range(1, len(patches) + 1)]
         for file, lines in patches:
             commit(file, lines, f"KVM: {file} of two words")
         git("branch", "series")
@@ -409,15 +411,15 @@ class Source(Repository):
         found = [line.split(" ", 3) for line in done.stdout.splitlines()]
         self.assertEqual([(name, lines, what) for name, _, lines, what in found], [
             ("unpatched", "0", "the kernel without the series"),
-            ("+0001", "2", "KVM: x86.c of two words"),
-            ("+0003", "1", "KVM: vmx.c of two words")])
+            ("+topic-1", "2", "KVM: x86.c of two words"),
+            ("+topic-3", "1", "KVM: vmx.c of two words")])
         self.assertEqual(len({commit for _, commit, _, _ in found}), 3)
 
     def test_cumulate_has_patches_that_only_remove_lines(self):
         done = self.stacked(("x86.c", None), ("vmx.c", "c\n"))
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual([line.split(" ")[0] for line in done.stdout.splitlines()],
-                         ["unpatched", "+0001", "+0002"])
+                         ["unpatched", "+topic-1", "+topic-2"])
 
     def test_cumulate_ends_with_the_series(self):
         """Where a change of KVM is left out of the states, that is not it."""

@@ -373,7 +373,7 @@ def update():
     for series in tables.folders():
         ran = [found[1] for found in told if found and found[2] == series]
         path = tables.PATCHES / series / "README"
-        if ran:
+        if ran and path.exists():
             path.write_text(re.sub(r"(?m)^Last run on: .*",
                                    f"Last run on: {', '.join(ran)}",
                                    path.read_text()))
