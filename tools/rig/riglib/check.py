@@ -417,6 +417,13 @@ def files_of(patch: Path) -> List[str]:
     return re.findall(r"^\+\+\+ b/(\S+)$", patch.read_text(), re.M)
 
 
+def ignored_of(patch: Path) -> Sequence[str]:
+    """A backport begins by "commit SHA upstream.", which stable wants, and checkpatch
+    does not know."""
+    backport = re.search(r"^commit [0-9a-f]{40} upstream\.$", patch.read_text(), re.M)
+    return (*IGNORED, "GIT_COMMIT_ID") if backport else IGNORED
+
+
 def explain(log: Path) -> Iterator[str]:
     """The line of a log that says why, and where the rest is."""
     done = subprocess.run(["sh", "-c", f". {STEPS}/lib.sh; explain \"$1\"", STEPS / "sh",
@@ -430,7 +437,7 @@ def of_patch(tree: Tree, one: Series, patch: Path, last: bool) -> Iterator[Check
     touches_kvm = any(file.startswith("arch/") for file in files)
     yield Check(f"{name}: git am", lambda: tree.applies(patch))
     yield Check(f"{name}: checkpatch --strict",
-                lambda: tree.checkpatch(patch.resolve()))
+                lambda: tree.checkpatch(patch.resolve(), ignored=ignored_of(patch)))
     if touches_kvm:
         hows = ("m", "y") if last else ("m",)
         what = " ".join(f"KVM={how}" for how in hows)

@@ -74,6 +74,8 @@ def named(folder: str, name: str) -> Series:
 
 def closure(series: Series) -> List[Series]:
     """What a series needs, and what that needs, in order; without itself."""
+    if not series.needs:
+        return []
     wanted = set(series.needs)
     for name in series.needs:
         wanted |= {one.name for one in closure(named(series.folder, name))}
