@@ -183,6 +183,21 @@ class Apply(Topics):
         self.assertIn("like 6.0 (has d895f28ed6da): 4 topics; 1 already there", self.out)
         self.assertIn("loop: since 6.0", self.out)
 
+    def test_what_is_there_is_not_applied_again(self):
+        self.apply()
+        whole = git(self.tree, "rev-parse", "HEAD^{tree}")
+        git(self.tree, "checkout", "-q", "main")
+        git(self.tree, "branch", "-D", "kvm-msr-filter/v5.10-v5.19")
+        self.apply(TOPICS="quick, svm")
+        git(self.tree, "branch", "-m", "first")
+        self.assertEqual(self.apply(), ["last", "svm", "quick", "loop", "svm-2"])
+        self.assertIn("quick: this very change", self.out)
+        self.assertEqual(git(self.tree, "rev-parse", "HEAD^{tree}"), whole)
+        git(self.tree, "branch", "-m", "second")
+        self.apply(status=1)
+        self.assertIn("no topic is left to apply", self.err)
+        self.assertIn("0 topics; 5 already there", self.out)
+
     def test_a_change_that_no_condition_knows(self):
         self.change(SVM, "return true", "return check(svm)")
         self.assertEqual(self.apply(), ["loop", "last", "svm-2", "quick"])
@@ -396,6 +411,78 @@ class Export(Topics):
         self.export()
         self.export(TOPICS="loop")
         self.assertEqual(len(list(self.made.glob("*.patch"))), 1)
+
+
+class Post(Topics):
+    """A series of patches/next as a mail."""
+
+    def setUp(self):
+        super().setUp()
+        git(self.tree, "tag", "base")
+        next_ = self.top / "patches/next"
+        for number, (name, topics) in enumerate((("01-a", ["loop", "last"]),
+                                                 ("02-b", ["svm"])), 1):
+            (next_ / name).mkdir(parents=True)
+            for n, topic in enumerate(topics, 1):
+                text = (self.top / f"patches/stable/{topic}/5.10.patch").read_text()
+                (next_ / name / f"{n:04}-KVM-x.patch").write_text(text.replace(
+                    "[PATCH]", f"[PATCH {n}/{len(topics)}]" if len(topics) > 1 else
+                    "[RFC PATCH]"))
+        (next_ / "01-a/0000-cover-letter.patch").write_text(
+            "From 0\nFrom: A Person <a@person.example>\nSubject: [PATCH 0/2] KVM: Both\n\n"
+            "Do both.\n\nA Person (2):\n  KVM: x86: Do loop\n  KVM: x86: Do last\n\n"
+            " a | 2 +-\n-- \n2.0\n")
+        (next_ / "series.json").write_text(json.dumps([
+            {"name": "01-a", "what": "a"}, {"name": "02-b", "what": "b", "needs": ["01-a"]}]))
+
+    def post(self, name, status=0):
+        self.assertEqual(self.run_it("post", name, self.tree), status, self.out + self.err)
+        return [path.read_text() for path in
+                sorted((self.top / "build/post").glob("*/*.patch"))]
+
+    def test_a_series(self):
+        scripts = self.tree / "scripts"
+        scripts.mkdir()
+        (scripts / "get_maintainer.pl").write_text(
+            'print "A Maintainer <m\\@there.org> (maintainer:KVM)\\n'
+            'kvm\\@there.org (open list)\\n";\n')
+        git(self.tree, "add", "-A")
+        git(self.tree, "commit", "-q", "-m", "scripts")
+        cover, one, _ = self.post("1-a")
+        self.assertIn("Subject: [PATCH 0/2] KVM: Both", cover)
+        self.assertIn("\nDo both.\n\nMe (2):", cover)
+        self.assertIn(f"base-commit: {git(self.tree, 'rev-parse', 'HEAD').strip()}", cover)
+        for text in ("From: Me <me@here.org>", "Signed-off-by: Me <me@here.org>",
+                     "To: A Maintainer <m@there.org>", "Cc: kvm@there.org", "Message-I"):
+            self.assertIn(text, one)
+        self.assertNotIn("person.example", one)
+        self.assertIn("not checked: that it builds", self.out.splitlines()[-1])
+        self.assertEqual(git(self.tree, "status", "--porcelain"), "")
+
+    def test_a_series_that_needs_another(self):
+        text, = self.post("b")
+        self.assertIn("Subject: [RFC PATCH] KVM: x86: Do svm", text)
+        self.assertEqual(text.count("prerequisite-patch-id: "), 2)
+        self.assertIn("It needs 01-a", self.out)
+        self.assertIn("To and Cc: there is no scripts/get_maintainer.pl", self.out)
+
+    def test_refused(self):
+        self.post("c", 1)
+        self.assertIn("there is no such series, there are 01-a, 02-b", self.err)
+        for address, why in (("me@here.example", "no one can answer me@here.example"),
+                             ("me@x.invalid", "no one can answer")):
+            (self.top / "gitconfig").write_text(f"[user]\nname = Me\nemail = {address}\n")
+            self.post("01-a", 1)
+            self.assertIn(why, self.err)
+        (self.top / "gitconfig").write_text("[user]\nuseConfigOnly = true\n")
+        self.post("01-a", 1)
+        self.assertIn("git does not know who you are", self.err)
+
+    def test_does_not_apply(self):
+        self.change(VMX, "\tlast(vcpu);\n", "\tvendor(vcpu);\n")
+        self.post("01-a", 1)
+        self.assertIn("patches/next/01-a/0001-KVM-x.patch does not apply", self.err)
+        self.assertFalse((self.top / "build").exists())
 
 
 class Hunks(common.Test):

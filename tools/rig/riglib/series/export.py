@@ -67,6 +67,17 @@ def new_section(file: str, text: str) -> str:
                       *(f"+{line}" for line in lines)]) + "\n"
 
 
+def parsed(source: Path) -> hunks.Patch:
+    return hunks.parse(source.read_text(encoding="utf-8", errors="surrogateescape"))
+
+
+def has_place(text: str, hunk: hunks.Hunk, topic: Topic) -> bool:
+    try:
+        return bool(hunks.place(text.split("\n"), hunk, topic.renamed))
+    except hunks.Failure:
+        return False
+
+
 class Maker:
     """The tree's files, as they are after the patches so far."""
 
@@ -86,7 +97,7 @@ class Maker:
         return self.files[file]
 
     def one(self, choice: Choice, source: Path) -> Made:
-        patch = hunks.parse(source.read_text(encoding="utf-8", errors="surrogateescape"))
+        patch = parsed(source)
         after, sections, reduced = {}, [], []
         for file in patch.files():
             if file in patch.added:
@@ -107,25 +118,45 @@ class Maker:
         self.files.update(after)
         return Made(choice, source, patch.header, "".join(sections), reduced)
 
-    def is_there(self, choice: Choice) -> bool:
-        """Whether all that a topic's patches add is there, and nothing that they take
-        away."""
-        for source in choice.patches:
-            patch = hunks.parse(source.read_text(encoding="utf-8",
-                                                 errors="surrogateescape"))
-            try:
-                for hunk in patch.hunks:
-                    hunks.place(self.text(hunk.file).split("\n"),
-                                hunks.reversed_hunk(hunk), choice.topic.renamed)
-            except hunks.Failure:
-                return False
-            if any(self.tree.read(file) is None for file in patch.added):
-                return False
-        return True
+    def find_there(self, plan: Plan) -> None:
+        """Find the topics whose very changes are there, from the last to the first: a
+        later topic may change what an earlier one has added."""
+        undone = Maker(self.tree)
+        for choice in reversed(plan.of(APPLY, HAS)):
+            variants = [(variant.path,) for variant in choice.topic.variants]
+            for patches in variants or [choice.patches]:
+                files = dict(undone.files)
+                try:
+                    for source in reversed(patches):
+                        undone.undo(source, choice.topic)
+                except hunks.Failure:
+                    undone.files = files
+                    continue
+                if choice.state == APPLY:
+                    choice.state, choice.why, choice.patches = HAS, "this very change", ()
+                break
+
+    def undo(self, source: Path, topic: Topic) -> None:
+        """Take a patch off the files.  The lines that a hunk adds tell that it is there;
+        if it adds none, those that it takes away have to be gone."""
+        patch = parsed(source)
+        for file in patch.files():
+            before = self.text(file)
+            if file in patch.added:
+                continue
+            mine = [hunk for hunk in patch.hunks if hunk.file == file]
+            found, _ = hunks.apply(before, [hunks.reversed_hunk(hunk) for hunk in mine],
+                                   topic.renamed)
+            for hunk in mine:
+                if all(line[0] != "+" for line in hunk.lines) and \
+                        has_place(before, hunk, topic):
+                    raise hunks.Failure(hunk, "it can be applied", hunk.first, [])
+            self.files[file] = hunks.changed(before, found)
 
     def all(self, plan: Plan) -> None:
         """Make the patches of all topics that are to be applied.  One that fails takes
         the topics with it that need it, and no others."""
+        self.find_there(plan)
         by_name = {one.topic.name: one for one in plan.choices}
         for choice in plan.choices:
             without_needs(choice, by_name)
@@ -137,9 +168,6 @@ class Maker:
                     self.made.append(self.one(choice, source))
                 except hunks.Failure as failure:
                     self.files, self.made = files, self.made[:made]
-                    if self.is_there(choice):
-                        choice.state, choice.why = HAS, "this very change"
-                        break
                     choice.state, choice.why = FAILED, str(failure)
                     self.failed.append(Failed(choice, source, failure, [
                         one.topic.name for one in plan.choices
