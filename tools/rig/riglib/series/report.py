@@ -73,6 +73,8 @@ def failed(one: Failed, tree: Tree) -> Iterator[str]:
             yield f"  {line}"
     if one.dependents:
         yield f"  needed by  {', '.join(one.dependents)}: left out, too"
+    if not hunk.lines:
+        return
     there, patch = shlex.quote(str(where)), shlex.quote(str(one.source.resolve()))
     yield "  by hand    " + f"git -C {there} apply --reject {patch}"
     yield f"             edit {hunk.file} as {hunk.file}.rej says, remove the .rej"
