@@ -14,7 +14,7 @@ from . import text
 # The curve that is drawn in characters, too.
 MAIN = "change-other"
 COLUMNS, LINES = 79, 24
-CELL = 8			# characters, of a column in RESULTS
+CELL = 8			# characters, of a column in RESULTS, if its name is short
 PANEL = 520, 400		# pixels
 TICS = 25			# along an axis, at most
 DASHES = 5			# kinds of them that gnuplot has
@@ -100,29 +100,35 @@ def cell(point, exact):
 
 def rows(results, curve):
     """The lines of a curve in the table: on a real CPU each has its spread, too."""
-    exact = results.plan.exact
+    exact, width = results.plan.exact, named(results.plan)
     for first, last in steps(results, curve):
         found = values(results, first, curve)
-        yield f"  {span(first, last):<18}" + "".join(
+        yield f"  {span(first, last):<{width}}" + "".join(
             f"{cell(point, exact):>8}" for point in found)
         if not exact:
-            yield f"  {'    quartiles':<18}" + "".join(
+            yield f"  {'    quartiles':<{width}}" + "".join(
                 f"{point['q3'] - point['q1'] if point else '':>8}" for point in found)
+
+
+def named(plan):
+    """The room for the names of two variants, and " .. "."""
+    return max(18, 2 * max(map(len, plan.variants[1:])) + 4)
 
 
 def table(results):
     """The table of "make bench"."""
     plan = results.plan
+    room = max(10, *map(len, plan.variants))
     lines = ["What an MSR filter costs, patch by patch", "", *text.head(results), "",
-             f"  {'variant':<10} {'lines':>5} {'all':>4}  the last patch in it"]
+             f"  {'variant':<{room}} {'lines':>5} {'all':>4}  the last patch in it"]
     in_all = lines_in_all(plan)
     for state in plan.states:
         same = f" [VMX: as {state['same_as']}]" if state["same_as"] else ""
-        room = COLUMNS - 25 - len(same)
+        left = COLUMNS - 15 - room - len(same)
         what = state["what"]
-        if len(what) > room:
-            what = what[:room - 3] + "..."
-        lines.append(f"  {state['name']:<10} {state['lines']:>5} "
+        if len(what) > left:
+            what = what[:left - 3] + "..."
+        lines.append(f"  {state['name']:<{room}} {state['lines']:>5} "
                      f"{in_all[state['name']]:>4}  "
                      f"{what}{same}")
     lines += ["", "  lines: of KVM, added by the patch, its tests not among them, and in "
@@ -134,7 +140,7 @@ def table(results):
     for curve in tables.read("curves"):
         of = ", SRCU sections" if curve["family"] == "srcu" else ""
         lines += ["", f"  {curve['name']}: {curve['what']}{of}",
-                  f"  {curve['x'] + ':':<18}" + "".join(
+                  f"  {curve['x'] + ':':<{named(plan)}}" + "".join(
                       f"{x:>8}" for x in tables.points(curve)),
                   *rows(results, curve)]
     return "\n".join([*lines, *text.complaints(results)]) + "\n"
@@ -153,11 +159,13 @@ def of_readme(results, heading):
     shown = [variant for i, variant in enumerate(results.plan.variants)
              if not i or found[variant] != found[results.plan.variants[i - 1]]]
     lines = lines_in_all(results.plan)
+    titles = ["none" if one == "unpatched" else one for one in shown]
 
     def row(what, cells):
-        return f"  {what:<26}" + "".join(f"{cell:>{CELL}}" for cell in cells)
+        return f"  {what:<26}" + "".join(f"{cell:>{max(CELL, len(title) + 1)}}"
+                                         for cell, title in zip(cells, titles))
 
-    return [heading, "", row("patches", ["none" if one == "unpatched" else one for one in shown]),
+    return [heading, "", row("patches", titles),
             row("lines of KVM, in all", [lines[variant] for variant in shown]),
             *(row(f"{name}, {count(x, by_name[name]['x'])}", [found[one][i] for one in shown])
               for i, (name, x) in enumerate(SHOWN)),
