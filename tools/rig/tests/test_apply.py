@@ -233,13 +233,6 @@ class Apply(Topics):
         self.assertRegex(self.out, r"return true;\s+\|\s+return 1;")
         self.assertIn("svm: left out", self.err)
 
-    def test_several_places(self):
-        self.change(VMX, "\tlast(vcpu);\n", "\tlast(vcpu);\n\n\tlast(vcpu);\n")
-        self.change(VMX, "\t}\n\tlast(vcpu);\n\n", "\t}\n\n\tlast(vcpu);\n\n")
-        self.change(VMX, "\t\t\tupdate(vcpu, msr);\n\t}\n\n\tlast(vcpu);\n\n\tlast(vcpu);\n}",
-                    "\t\t\tupdate(vcpu, msr);\n\n\tlast(vcpu);\n\n\tlast(vcpu);\n\n\t}\n}")
-        self.assertNotIn("last", self.apply(status=1))
-
     def test_in_another_function(self):
         """Of a hunk with exactly one place, in the wrong function."""
         self.change(SVM, "static bool nested_svm_vmrun_msrpm(", "static bool another(")
@@ -267,6 +260,36 @@ class Select(Topics):
     def test_what_is_needed_is_pulled_in(self):
         self.assertEqual(self.apply(TOPICS="speed"), ["last", "quick"])
         self.assertIn("last: needed by quick", self.out)
+
+    def hunk(self, *lines):
+        return hunks.Hunk("f.c", 1, "int f(void)", lines)
+
+    def placed(self, text, hunk):
+        found, _ = hunks.apply(text, [hunk])
+        return hunks.changed(text, found)
+
+    def test_several_places(self):
+        text = "int f(void)\n{\n\ta;\n\tx;\n\tb;\n\ta;\n\tx;\n\tb;\n}\n"
+        with self.assertRaisesRegex(hunks.Failure, r"it has 2 places in f\(\)"):
+            self.placed(text, self.hunk(" \tz;", " \ta;", "-\tx;", "+\ty;", " \tb;"))
+        # With a line more of the context there is one.
+        self.assertEqual(self.placed(text, self.hunk(" {", " \ta;", "-\tx;", "+\ty;",
+                                                     " \tb;")),
+                         text.replace("x", "y", 1))
+
+    def test_a_place_in_another_function_is_none(self):
+        text = "int g(void)\n{\n\ta;\n\tx;\n\tb;\n}\n"
+        hunk = self.hunk(" \ta;", "-\tx;", "+\ty;", " \tb;")
+        with self.assertRaisesRegex(hunks.Failure, "line 3, is not in f"):
+            self.placed(text, hunk)
+        found, _ = hunks.apply(text, [hunk], {"f": "g"})
+        self.assertIn("\ty;", hunks.changed(text, found))
+
+    def test_changes_that_are_apart_are_placed_one_by_one(self):
+        text = "int f(void)\n{\n\ta;\n\tx;\n\tb;\n\tvendor;\n\tc;\n\tx;\n\td;\n}\n"
+        self.assertEqual(self.placed(text, self.hunk(
+            " \ta;", "-\tx;", "+\ty;", " \tb;", " \tk;", " \tc;", "-\tx;", "+\ty;", " \td;")),
+            text.replace("x", "y"))
 
     def test_names(self):
         self.assertEqual(self.apply(TOPICS="loop, svm"), ["loop", "svm"])
@@ -505,6 +528,36 @@ class Hunks(common.Test):
             """).split("\n")
         self.assertEqual([hunks.enclosing(lines, n) for n in (2, 4, 6, 11, 13)],
                          [None, "list", None, "f", None])
+
+    def hunk(self, *lines):
+        return hunks.Hunk("f.c", 1, "int f(void)", lines)
+
+    def placed(self, text, hunk):
+        found, _ = hunks.apply(text, [hunk])
+        return hunks.changed(text, found)
+
+    def test_several_places(self):
+        text = "int f(void)\n{\n\ta;\n\tx;\n\tb;\n\ta;\n\tx;\n\tb;\n}\n"
+        with self.assertRaisesRegex(hunks.Failure, r"it has 2 places in f\(\)"):
+            self.placed(text, self.hunk(" \tz;", " \ta;", "-\tx;", "+\ty;", " \tb;"))
+        # With a line more of the context there is one.
+        self.assertEqual(self.placed(text, self.hunk(" {", " \ta;", "-\tx;", "+\ty;",
+                                                     " \tb;")),
+                         text.replace("x", "y", 1))
+
+    def test_a_place_in_another_function_is_none(self):
+        text = "int g(void)\n{\n\ta;\n\tx;\n\tb;\n}\n"
+        hunk = self.hunk(" \ta;", "-\tx;", "+\ty;", " \tb;")
+        with self.assertRaisesRegex(hunks.Failure, "line 3, is not in f"):
+            self.placed(text, hunk)
+        found, _ = hunks.apply(text, [hunk], {"f": "g"})
+        self.assertIn("\ty;", hunks.changed(text, found))
+
+    def test_changes_that_are_apart_are_placed_one_by_one(self):
+        text = "int f(void)\n{\n\ta;\n\tx;\n\tb;\n\tvendor;\n\tc;\n\tx;\n\td;\n}\n"
+        self.assertEqual(self.placed(text, self.hunk(
+            " \ta;", "-\tx;", "+\ty;", " \tb;", " \tk;", " \tc;", "-\tx;", "+\ty;", " \td;")),
+            text.replace("x", "y"))
 
     def test_names(self):
         for heading, name in (("static void f(int a,", "f"), ("struct kvm_arch {", "kvm_arch"),

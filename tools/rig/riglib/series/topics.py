@@ -62,10 +62,6 @@ class Topic:
     patches: Tuple[Path, ...] = ()	# of a series: all of them
     renamed: Dict[str, str] = field(default_factory=dict)
 
-    @property
-    def folder(self) -> Path:
-        return STABLE / self.name
-
 
 @dataclass
 class Choice:

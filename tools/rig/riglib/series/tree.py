@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional
 
 from ..errors import Wrong
 
@@ -133,7 +133,3 @@ class Tree:
         names = ("VERSION", "PATCHLEVEL", "SUBLEVEL")
         return ".".join(parts.get(name, "") for name in names) + \
             parts.get("EXTRAVERSION", "")
-
-
-def missing(tree: Tree, files: Sequence[str]) -> List[str]:
-    return [file for file in files if tree.read(file) is None]
