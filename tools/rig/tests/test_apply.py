@@ -261,36 +261,6 @@ class Select(Topics):
         self.assertEqual(self.apply(TOPICS="speed"), ["last", "quick"])
         self.assertIn("last: needed by quick", self.out)
 
-    def hunk(self, *lines):
-        return hunks.Hunk("f.c", 1, "int f(void)", lines)
-
-    def placed(self, text, hunk):
-        found, _ = hunks.apply(text, [hunk])
-        return hunks.changed(text, found)
-
-    def test_several_places(self):
-        text = "int f(void)\n{\n\ta;\n\tx;\n\tb;\n\ta;\n\tx;\n\tb;\n}\n"
-        with self.assertRaisesRegex(hunks.Failure, r"it has 2 places in f\(\)"):
-            self.placed(text, self.hunk(" \tz;", " \ta;", "-\tx;", "+\ty;", " \tb;"))
-        # With a line more of the context there is one.
-        self.assertEqual(self.placed(text, self.hunk(" {", " \ta;", "-\tx;", "+\ty;",
-                                                     " \tb;")),
-                         text.replace("x", "y", 1))
-
-    def test_a_place_in_another_function_is_none(self):
-        text = "int g(void)\n{\n\ta;\n\tx;\n\tb;\n}\n"
-        hunk = self.hunk(" \ta;", "-\tx;", "+\ty;", " \tb;")
-        with self.assertRaisesRegex(hunks.Failure, "line 3, is not in f"):
-            self.placed(text, hunk)
-        found, _ = hunks.apply(text, [hunk], {"f": "g"})
-        self.assertIn("\ty;", hunks.changed(text, found))
-
-    def test_changes_that_are_apart_are_placed_one_by_one(self):
-        text = "int f(void)\n{\n\ta;\n\tx;\n\tb;\n\tvendor;\n\tc;\n\tx;\n\td;\n}\n"
-        self.assertEqual(self.placed(text, self.hunk(
-            " \ta;", "-\tx;", "+\ty;", " \tb;", " \tk;", " \tc;", "-\tx;", "+\ty;", " \td;")),
-            text.replace("x", "y"))
-
     def test_names(self):
         self.assertEqual(self.apply(TOPICS="loop, svm"), ["loop", "svm"])
 
@@ -552,6 +522,11 @@ class Hunks(common.Test):
             self.placed(text, hunk)
         found, _ = hunks.apply(text, [hunk], {"f": "g"})
         self.assertIn("\ty;", hunks.changed(text, found))
+
+    def test_what_is_not_c_has_no_functions(self):
+        hunk = hunks.Hunk("f.rst", 1, "Another heading:", (" a", "-x", "+y", " b"))
+        self.assertEqual(self.placed("int g(void)\n{\na\nx\nb\n}\n", hunk),
+                         "int g(void)\n{\na\ny\nb\n}\n")
 
     def test_changes_that_are_apart_are_placed_one_by_one(self):
         text = "int f(void)\n{\n\ta;\n\tx;\n\tb;\n\tvendor;\n\tc;\n\tx;\n\td;\n}\n"

@@ -181,8 +181,10 @@ def matches(lines: List[str], old: List[str]) -> List[int]:
 
 
 def in_function(lines: List[str], piece: Hunk, at: int, renamed: Dict[str, str]) -> bool:
-    """Whether a place is in the function that a piece names.  Between functions, it is
-    enough that it has one place."""
+    """Whether a place is in the function that a piece names.  Between functions, and in
+    files that are not C, it is enough that it has one place."""
+    if not piece.file.endswith((".c", ".h")):
+        return True
     there = enclosing(lines, at + len(piece.before()))
     named = piece.function()
     return there is None or there in (named, renamed.get(named))
