@@ -177,7 +177,7 @@ static void check_access(const struct test_msr *msr, bool write,
 	if (filter >= filters && filter < filters + ARRAY_SIZE(filters))
 		snprintf(when, sizeof(when), "filter %ld", filter - filters);
 	else if (filter)
-		strcpy(when, "other filter");
+		snprintf(when, sizeof(when), "other filter");
 	if (msr->kind == PLAIN)
 		vcpu_set_msr(vcpu, msr->index, old);
 	else if (msr->index == MSR_IA32_TSC)
