@@ -15,6 +15,7 @@ from typing import Dict, Iterator, List
 
 from . import series
 from .errors import Wrong
+from .series.export import new_section
 
 FOLDER = "next"
 SECTION = re.compile(r"^diff --git a/(\S+) b/\S+\n", re.M)
@@ -57,16 +58,6 @@ def git(*args: str, text: str = "", cwd: str = ".") -> str:
     if done.returncode > 1:
         raise Wrong(f"git {args[0]}: {done.stderr.strip()}")
     return done.stdout
-
-
-def new_file(file: str, content: str) -> str:
-    """The section of a patch that adds a file."""
-    blob = git("hash-object", "--stdin", text=content)[:12]
-    lines = content.splitlines()
-    return "\n".join([
-        f"diff --git a/{file} b/{file}", "new file mode 100644",
-        f"index 000000000000..{blob}", "--- /dev/null", f"+++ b/{file}",
-        f"@@ -0,0 +1,{len(lines)} @@", *(f"+{line}" for line in lines)]) + "\n"
 
 
 def change(file: str, before: str, after: str) -> str:
@@ -118,7 +109,7 @@ def refreshed(folder: str = FOLDER) -> Iterator[Patch]:
             earlier = before(patches[path], file, content)
             patches[path].sections[file] = change(file, earlier, content)
             content = earlier
-        patches[touching[0]].sections[file] = new_file(file, content)
+        patches[touching[0]].sections[file] = new_section(file, content)
     for path, patch in patches.items():
         if patch.sections != Patch(path).sections:
             yield patch
