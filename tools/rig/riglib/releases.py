@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import holes, ktap, results, series, tables
 from .errors import Wrong
-from .series import topics
+from .series import hunks, topics
 
 PATH = tables.PATCHES / "releases"
 # The last release before the next major number.
@@ -107,39 +107,22 @@ def wanted_lines(folder, which):
         if number not in patches or not all(path.exists() for path in patches[number]):
             raise Wrong(f"{folder}: there is no patch {number}")
         for path in patches[number]:
-            for file, parts in itertools.groupby(hunks(path.read_text()),
-                                                 operator.itemgetter(0)):
+            for file, parts in itertools.groupby(hunks.parse(path.read_text()).hunks,
+                                                 operator.attrgetter("file")):
                 for line in (f"--- a/{file}",
-                             *(line for part in parts for line in part[2])):
+                             *(line for part in parts for line in part.old())):
                     digest.update(line.encode() + b"\n")
     return digest.hexdigest()[:12]
-
-
-def hunks(patch):
-    """Of each hunk: the file, the line it says to begin at, and the lines that it takes
-    away or has around, i.e. those that are in the kernel."""
-    file, first, lines, left = None, 0, [], 0
-    for line in patch.split("\n"):
-        found = re.match(r"@@ -(\d+)(?:,(\d+))? ", line)
-        if found:
-            first, left, lines = int(found[1]), int(found[2] or 1), []
-        elif line.startswith("--- "):
-            file = line.removeprefix("--- a/")
-        elif left and not line.startswith("+"):
-            left -= 1
-            lines.append(line[1:])
-            if not left:
-                yield file, first, lines
 
 
 def places(patch, tree):
     """The hunks that may go to another place than was meant, in a kernel where lines
     have come or gone above: git am takes the nearest."""
-    for file, first, lines in hunks(Path(patch).read_text()):
-        text = (Path(tree) / file).read_text(errors="replace").split("\n")
-        there = sum(text[at:at + len(lines)] == lines for at in range(len(text)))
+    for hunk in hunks.parse(Path(patch).read_text()).hunks:
+        text = (Path(tree) / hunk.file).read_text(errors="replace").split("\n")
+        there = len(hunks.matches(text, hunk.old()))
         if there > 1:
-            yield (f"{file}:{first}: the lines around this hunk are at {there} places: "
+            yield (f"{hunk.file}:{hunk.first}: the lines around this hunk are at {there} places: "
                    f"have more of them")
 
 
