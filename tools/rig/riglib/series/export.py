@@ -30,7 +30,7 @@ class Made:
     source: Path			# the file of patches/
     header: str				# From:, Date:, Subject: and the changelog
     diff: str
-    reduced: List[Tuple[hunks.Place, int]] = field(default_factory=list)
+    reduced: List[hunks.Place] = field(default_factory=list)
     name: str = ""			# of the file, once it is written
 
     @property
@@ -113,8 +113,7 @@ class Maker:
                                         choice.topic.renamed)
             after[file] = hunks.changed(before, found)
             sections.append(section(file, before, found))
-            reduced += [(place, place.at + 1) for place in places
-                        if place.context < hunks.CONTEXT]
+            reduced += [place for place in places if place.context < hunks.CONTEXT]
         self.files.update(after)
         return Made(choice, source, patch.header, "".join(sections), reduced)
 

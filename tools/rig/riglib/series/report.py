@@ -52,9 +52,9 @@ def noted(made: List[Made]) -> Iterator[Choice]:
 
 def reduced(made: Made) -> Iterator[str]:
     """The hunks that are placed by less than three lines of context."""
-    for place, line in made.reduced:
+    for place in made.reduced:
         where = place.piece.function()
-        yield step(f"-C{place.context}", f"{made.source}: {place.piece.file}:{line}"
+        yield step(f"-C{place.context}", f"{made.source}: {place.piece.file}:{place.at + 1}"
                                          f"{f', at {where}' if where else ''}")
 
 
