@@ -64,10 +64,7 @@ class Commits:
         self.must("read-tree", "HEAD")
 
     def git(self, *args: str, text: str = "") -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(["git", "-C", str(self.tree.dir), *args], input=text,
-                              env=self.env, encoding="utf-8", errors="surrogateescape",
-                              check=False, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT)
+        return self.tree.git(*args, text=text, env=self.env)
 
     def must(self, *args: str, text: str = "") -> str:
         done = self.git(*args, text=text)

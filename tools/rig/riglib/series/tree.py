@@ -47,12 +47,12 @@ class Tree:
 
     # ---- git
 
-    def git(self, *args: str, text: Optional[str] = None
+    def git(self, *args: str, text: str = "", env: Optional[Dict[str, str]] = None
             ) -> "subprocess.CompletedProcess[str]":
         """The user's own git, with the user's identity, hooks and keys."""
         try:
-            return subprocess.run(["git", "-C", str(self.dir), *args], input=text or "",
-                                  env=environment(), encoding="utf-8",
+            return subprocess.run(["git", "-C", str(self.dir), *args], input=text,
+                                  env=env or environment(), encoding="utf-8",
                                   errors="surrogateescape", check=False,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except FileNotFoundError:
