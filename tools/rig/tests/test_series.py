@@ -126,7 +126,7 @@ class Generated(Case):
         self.now = self.content.replace("15\n", "15\nx\n")
         self.here = self.file("f.c", self.now)
         self.names = [
-            self.patch("0001-KVM-a.patch", "a", generated.new_file("f.c", self.content)),
+            self.patch("0001-KVM-a.patch", "a", generated.new_section("f.c", self.content)),
             self.patch("0002-KVM-b.patch", "b",
                        generated.change("f.c", self.content, self.now))]
 

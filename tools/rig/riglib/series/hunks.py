@@ -110,8 +110,10 @@ def enclosing(lines: List[str], at: int) -> Optional[str]:
 
 
 def parse(text: str) -> Patch:
-    """A patch as git format-patch writes it."""
-    header, _, body = text.partition("\n---\n")
+    """A patch as git format-patch writes it, or a diff alone."""
+    header, mailed, body = text.partition("\n---\n")
+    if not mailed:
+        header, body = "", text
     patch = Patch(header)
     file, new, lines = NOWHERE, False, iter(body.split("\n"))
     for line in lines:
