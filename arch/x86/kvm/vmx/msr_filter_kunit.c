@@ -167,16 +167,10 @@ static void recalculate_all(struct msr_kunit *t)
 
 /* ---- One state */
 
-/* A vCPU that processes requests is in a read-side critical section of SRCU's. */
 static void change_filter(struct msr_kunit *t)
 {
-	struct kvm *kvm = &t->kvm_vmx->kvm;
-	int idx;
-
 	filter_done(t);
-	idx = srcu_read_lock(&kvm->srcu);
 	vmx_kunit_msr_filter_changed(&t->vmx->vcpu);
-	srcu_read_unlock(&kvm->srcu, idx);
 }
 
 /* Whether this long of an MSR bitmap has bits of x2APIC or PT MSRs, see probe(). */

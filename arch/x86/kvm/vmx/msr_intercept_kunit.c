@@ -404,17 +404,6 @@ static enum verdict want(struct msr_kunit *t, const struct msr_rule *rule)
 	return LEAVE;
 }
 
-/* A vCPU that processes requests is in a read-side critical section of SRCU's. */
-static void recalc(struct msr_kunit *t)
-{
-	struct kvm *kvm = &t->kvm_vmx->kvm;
-	int idx;
-
-	idx = srcu_read_lock(&kvm->srcu);
-	vmx_kunit_recalc_msr_intercepts(&t->vmx->vcpu);
-	srcu_read_unlock(&kvm->srcu, idx);
-}
-
 static void try_recalc(struct msr_kunit *t, bool mark)
 {
 	const struct msr_rule *rule;
@@ -437,7 +426,7 @@ static void try_recalc(struct msr_kunit *t, bool mark)
 			assign_msr_bit(t->model, lbr_msrs[n], types[i],
 				       denied(t, lbr_msrs[n], types[i]));
 
-	recalc(t);
+	vmx_kunit_recalc_msr_intercepts(&t->vmx->vcpu);
 	judge(t, mark);
 }
 
@@ -463,7 +452,7 @@ static void probe(struct msr_kunit *t)
 	use_state(t);
 	use_filter(t, NULL);
 	memset(t->hw, 0, PAGE_SIZE);
-	recalc(t);
+	vmx_kunit_recalc_msr_intercepts(&t->vmx->vcpu);
 
 	own->applies[ALWAYS_PASSED] = true;
 	own->applies[CSTATE] = true;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Included at the end of vmx.c: gives KUnit tests access to static functions and
- * tables of kvm-intel.
+ * tables of kvm-intel.  Functions that look up the filter are called in an SRCU section,
+ * as vCPUs do.
  */
 #if IS_ENABLED(CONFIG_KUNIT) && defined(CONFIG_X86_64) && !defined(RIG_WITHOUT_KUNIT)
 #include "msr_kunit_hooks.h"
@@ -39,7 +40,10 @@ EXPORT_SYMBOL_FOR_MODULES(vmx_kunit_set_possible_passthrough_msr, "kvm-intel-kun
 
 void vmx_kunit_msr_filter_changed(struct kvm_vcpu *vcpu)
 {
+	int idx = srcu_read_lock(&vcpu->kvm->srcu);
+
 	vmx_msr_filter_changed(vcpu);
+	srcu_read_unlock(&vcpu->kvm->srcu, idx);
 }
 EXPORT_SYMBOL_FOR_MODULES(vmx_kunit_msr_filter_changed, "kvm-intel-kunit");
 #else
@@ -55,7 +59,10 @@ EXPORT_SYMBOL_FOR_MODULES(vmx_kunit_set_intercept_for_msr, "kvm-intel-kunit");
 
 void vmx_kunit_recalc_msr_intercepts(struct kvm_vcpu *vcpu)
 {
+	int idx = srcu_read_lock(&vcpu->kvm->srcu);
+
 	vmx_recalc_msr_intercepts(vcpu);
+	srcu_read_unlock(&vcpu->kvm->srcu, idx);
 }
 EXPORT_SYMBOL_FOR_MODULES(vmx_kunit_recalc_msr_intercepts, "kvm-intel-kunit");
 #endif
