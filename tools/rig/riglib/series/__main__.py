@@ -69,7 +69,7 @@ def do_export(ksrc: str, out: str) -> int:
         raise Wrong("no topic is left to export")
     export.export(tree, plan, maker, Path(out), stable)
     status = failures(maker, tree)
-    print(f"{out} has {report.count(len(maker.made), 'patch').replace('patchs', 'patches')}"
+    print(f"{out} has {report.count(len(maker.made), 'patch')}"
           f", series and a cover letter: git am {out}/*.patch")
     return status
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is said of a plan, and of what came of it: lines for a person to read."""
+"""The messages about a plan and its result: lines for a person to read."""
 
 import shlex
 from pathlib import Path
@@ -12,7 +12,8 @@ from .tree import Tree
 
 
 def count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
+    plural = "es" if what.endswith("ch") else "s"
+    return f"{n} {what}{'' if n == 1 else plural}"
 
 
 def step(word: str, text: str) -> str:
