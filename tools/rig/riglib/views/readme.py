@@ -154,8 +154,7 @@ def tests_table(reports):
     lines = [TESTS[0], ""]
     for kernel in columns:
         plan = reports[kernel].plan if kernel in reports else None
-        lines.append(f"  {kernel:<8}{plan.version}, patches/{plan.series} at {plan.commit}"
-                     if plan else heading_of(kernel))
+        lines.append(f"  {kernel:<8}{text.built_of(plan)}" if plan else heading_of(kernel))
     lines += list(dict.fromkeys(line for one in reports.values()
                                 for line in text.head(one)[1:]))
     # The verdicts, and then what has a number.
@@ -370,10 +369,8 @@ def update():
     replace(DEBUG, debug_table())
     told = [re.fullmatch(r"(.*), patches/(\S+)(?: at \S+)?", line[10:].removesuffix(EARLIER))
             for line in section(TESTS)]
-    for series in tables.folders():
-        ran = [found[1] for found in told if found and found[2] == series]
-        path = tables.PATCHES / series / "README"
-        if ran and path.exists():
-            path.write_text(re.sub(r"(?m)^Last run on: .*",
-                                   f"Last run on: {', '.join(ran)}",
-                                   path.read_text()))
+    ran = [found[1] for found in told if found and found[2] == "next"]
+    path = tables.PATCHES / "next/README"
+    if ran:
+        path.write_text(re.sub(r"(?m)^Last run on: .*", f"Last run on: {', '.join(ran)}",
+                               path.read_text()))

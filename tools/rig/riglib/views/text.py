@@ -14,9 +14,15 @@ MARKS = {"fail": "x", "crash": "!", "skip": "-", "pass": ".", "missing": "?"}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
+def built_of(plan):
+    """The kernel and the patches of a run, and the commit of the latter."""
+    folder = "next" if plan.series == "next" else "stable"
+    return f"{plan.version}, patches/{folder} at {plan.commit}"
+
+
 def head(results):
     plan = results.plan
-    return [f"  kernel  {plan.version}, patches/{plan.series} at {plan.commit}",
+    return [f"  kernel  {built_of(plan)}",
             f"  CPU     {results.fact('host cpu', plan.machine)}",
             f"  VMX     {plan.vmx}"]
 
